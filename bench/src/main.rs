@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! (in the making)
+
+fn main() {}
