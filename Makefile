@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a developer or CI does has a target here; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# One cache folder for tools and builds, so that a fresh clone is not a cold build.
+export ODRADEK_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/odradek
+export CARGO_TARGET_DIR ?= $(ODRADEK_CACHE)/target
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+.PHONY: help
+help: ## Lists these targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: setup-base ## Builds and starts a broker on this machine (odradek dev); ends with Ctrl-C.
+	cargo run --quiet --release --locked -p odradek -- dev $(ARGS)
+
+.PHONY: test
+test: setup-test ## All quick tests: unit, property, codec, crash, real clients, operator on a real API server.
+	setup/test
+
+.PHONY: e2e
+e2e: setup-e2e images ## Scenarios on a real multi-node Kubernetes with real pods.
+	cargo test --locked -p odradek-e2e --features kubernetes -- --test-threads=1
+
+.PHONY: demo
+demo: setup-e2e images ## Shows it on a real Kubernetes, from helm install to a record read back; KEEP=1 leaves it up.
+	cargo run --quiet --locked -p odradek-e2e --bin odradek-demo
+
+.PHONY: check-clients
+check-clients: setup-clients ## 10,000 records with Java's console tools, kcat and librdkafka, each codec.
+	setup/check-clients
+
+.PHONY: bench
+bench: setup-clients ## Measures Odradek beside Apache Kafka in one run and prints the ratios.
+	cargo build --quiet --locked --profile dist -p odradek -p odradek-bench
+	$(CARGO_TARGET_DIR)/dist/odradek-bench --odradek $(CARGO_TARGET_DIR)/dist/odradek $(ARGS)
+
+.PHONY: images
+images: setup-images ## Builds the container images and prints their sizes.
+	cargo build --quiet --locked --release -p odradek-broker -p odradek-operator
+	setup/images
+
+.PHONY: dist
+dist: setup-base ## Lays out the root folders that the images are copied from.
+	cargo build --quiet --locked --release -p odradek-broker -p odradek-operator
+	setup/dist
+
+.PHONY: generate
+generate: ## Writes the CRDs, the CRD chart and manifests/install.yaml anew from the Rust types.
+	cargo run --quiet --locked -p odradek-crds --bin odradek-crds-generate
+
+.PHONY: lint
+lint: setup-lint ## Format, clippy with warnings denied, licences and sources of dependencies.
+	cargo fmt --all --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	setup/deny
+
+.PHONY: format
+format: ## Formats the code.
+	cargo fmt --all
+
+.PHONY: setup-base setup-test setup-clients setup-images setup-e2e setup-lint
+setup-base:
+	@setup/install base
+setup-test:
+	@setup/install base clients control-plane
+setup-clients:
+	@setup/install base clients
+setup-images:
+	@setup/install base images
+setup-e2e:
+	@setup/install base clients images kubernetes
+setup-lint:
+	@setup/install base lint

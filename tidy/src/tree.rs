@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading the files that git tracks. Must not know the rules.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A text file of the tree.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Path from the root of the repository, with `/`.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl SourceFile {
+    /// Whether it is Rust code that ships: neither a test nor an example nor a benchmark.
+    pub fn is_product_code(&self) -> bool {
+        let aside = ["/tests/", "/benches/", "/examples/", "/tests.rs"];
+        self.path.ends_with(".rs") && !aside.iter().any(|part| format!("/{}", self.path).contains(part))
+    }
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tidy crate lies one below the root").to_owned()
+}
+
+/// All text files that git tracks or would track, except lock files.
+///
+/// # Panics
+/// When git or a file cannot be read: then nothing was checked.
+pub fn tracked_files() -> Vec<SourceFile> {
+    let listing = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
+        .current_dir(root())
+        .output()
+        .expect("git lists the tree");
+    assert!(listing.status.success(), "git ls-files failed: {}", String::from_utf8_lossy(&listing.stderr));
+    let paths = String::from_utf8(listing.stdout).expect("paths are UTF-8");
+    let files: Vec<_> = paths
+        .split_terminator('\0')
+        .filter(|path| !path.ends_with(".lock") && !path.ends_with("go.sum"))
+        .filter_map(|path| {
+            // A file deleted but not yet committed is listed and gone; one that is no text is not ours to read.
+            let text = std::fs::read_to_string(root().join(path)).ok()?;
+            Some(SourceFile { path: path.to_owned(), text })
+        })
+        .collect();
+    assert!(files.len() > 50, "only {} files found: the listing is broken", files.len());
+    files
+}
