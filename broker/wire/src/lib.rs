@@ -1,2 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in the making)
+//! Kafka's wire protocol: a bounded codec, the messages, framing, and a client connection.
+//!
+//! Decoding slices the received frame: strings and bytes are parts of it, records are never copied. Every
+//! count and length is checked against the bytes left before anything is allocated, and what one frame may
+//! make us allocate is bounded ([`decode::allocation_limit`]). Encoding yields segments for a vectored write.
+//! [`api_versions::TABLE`] is the one list of what we speak.
+//!
+//! This crate must not know what a broker does with a message: no logs, no groups, no metadata, no policy.
+//! Domain crates do not depend on it; `server` and clients translate.
+
+pub mod api_versions;
+pub mod decode;
+pub mod encode;
+pub mod field;
+#[cfg(feature = "generate")]
+pub mod generate;
+pub mod header;
+pub mod message;
+pub mod messages;
+mod text;
+
+pub use decode::{DecodeError, Decoder};
+pub use encode::{EncodeError, Encoder};
+pub use header::{RequestHeader, ResponseHeader};
+pub use message::{Message, Request};
+pub use messages::{AnyRequest, AnyResponse, ApiKey};
+pub use text::Text;
