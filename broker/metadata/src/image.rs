@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The metadata of the cluster at one position of the log: immutable, cheap to clone, sharing what did not change.
+//!
+//! Readers take a clone (or an `Arc`) and never lock. Must not know where records come from, nor decide anything.
+
+mod apply;
+mod snapshot;
+
+use std::sync::Arc;
+
+pub use apply::{ApplyError, apply};
+use bytes::Bytes;
+use odradek_model::{
+    BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, LeaderEpoch, Offset, PartitionEpoch, ProducerId,
+    TopicId, TopicName, TopicOverrides,
+};
+use rpds::RedBlackTreeMapSync;
+use uuid::Uuid;
+
+/// The newest feature level that this version understands.
+pub const SUPPORTED_FEATURE_LEVEL: u32 = 1;
+
+/// An address of a broker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The listener's name, e.g. `PLAIN`.
+    pub listener: String,
+    /// As advertised.
+    pub host: String,
+    /// As advertised.
+    pub port: u16,
+    /// Kafka's number: 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
+    pub security_protocol: i16,
+}
+
+/// A registered broker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrokerImage {
+    /// Its id.
+    pub id: BrokerId,
+    /// Of its present registration.
+    pub epoch: BrokerEpoch,
+    /// Its process.
+    pub incarnation: Uuid,
+    /// Its data folder.
+    pub directory_id: DirectoryId,
+    /// Where it is reached.
+    pub endpoints: Vec<Endpoint>,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// The kernel's boot id at registration; empty if unknown.
+    pub boot_id: String,
+    /// Not to lead or be in sync.
+    pub fenced: bool,
+    unknown: Bytes,
+}
+
+/// A partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionImage {
+    /// The preferred leader first; never empty.
+    pub replicas: Vec<BrokerId>,
+    /// The replicas in sync.
+    pub isr: Vec<BrokerId>,
+    /// `None` while there is none.
+    pub leader: Option<BrokerId>,
+    /// See [`LeaderEpoch`].
+    pub leader_epoch: LeaderEpoch,
+    /// See [`PartitionEpoch`].
+    pub partition_epoch: PartitionEpoch,
+    unknown: Bytes,
+}
+
+/// A topic with its partitions and settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicImage {
+    /// Its name.
+    pub name: TopicName,
+    /// Its id.
+    pub id: TopicId,
+    /// By index.
+    pub partitions: Vec<Arc<PartitionImage>>,
+    /// The settings given for it, as text.
+    pub overrides: Arc<TopicOverrides>,
+    unknown: Bytes,
+}
+
+/// The controller of the newest epoch record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControllerImage {
+    /// Its broker.
+    pub broker_id: BrokerId,
+    /// Its process, as in the Lease.
+    pub incarnation: String,
+    /// Its epoch.
+    pub epoch: ControllerEpoch,
+}
+
+/// The state that the records below [`Image::end_offset`] make. Clones share everything.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    end_offset: Offset,
+    epoch: ControllerEpoch,
+    cluster_id: Option<ClusterId>,
+    feature_level: u32,
+    controller: Option<Arc<ControllerImage>>,
+    brokers: RedBlackTreeMapSync<BrokerId, Arc<BrokerImage>>,
+    highest_broker_epoch: BrokerEpoch,
+    topics: RedBlackTreeMapSync<TopicId, Arc<TopicImage>>,
+    topic_ids: RedBlackTreeMapSync<TopicName, TopicId>,
+    /// How many topics share a name's form in which `.` is `_` (rule 37): the first of them is named in refusals.
+    collision_forms: RedBlackTreeMapSync<String, TopicName>,
+    partition_count: usize,
+    next_producer_id: ProducerId,
+    /// Unknown fields of records without a place of their own, by (kind's name, key).
+    unknown: RedBlackTreeMapSync<(&'static str, String), Bytes>,
+}
+
+impl Image {
+    /// The image of the empty log.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The offset after the last record in it.
+    pub fn end_offset(&self) -> Offset {
+        self.end_offset
+    }
+
+    /// The epoch under which that record was appended.
+    pub fn epoch(&self) -> ControllerEpoch {
+        self.epoch
+    }
+
+    /// The cluster's id; `None` before the first controller wrote it.
+    pub fn cluster_id(&self) -> Option<&ClusterId> {
+        self.cluster_id.as_ref()
+    }
+
+    /// The finalised feature level, 0 before the first one.
+    pub fn feature_level(&self) -> u32 {
+        self.feature_level
+    }
+
+    /// The newest controller.
+    pub fn controller(&self) -> Option<&ControllerImage> {
+        self.controller.as_deref()
+    }
+
+    /// The registered brokers in the order of their ids.
+    pub fn brokers(&self) -> impl Iterator<Item = &Arc<BrokerImage>> {
+        self.brokers.values()
+    }
+
+    /// A registered broker.
+    pub fn broker(&self, id: BrokerId) -> Option<&Arc<BrokerImage>> {
+        self.brokers.get(&id)
+    }
+
+    /// The highest broker epoch ever given.
+    pub fn highest_broker_epoch(&self) -> BrokerEpoch {
+        self.highest_broker_epoch
+    }
+
+    /// The topics in the order of their names.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.topic_ids.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// Number of topics.
+    pub fn topic_count(&self) -> usize {
+        self.topics.size()
+    }
+
+    /// Number of partitions of all topics.
+    pub fn partition_count(&self) -> usize {
+        self.partition_count
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topic_ids.get(name).and_then(|id| self.topics.get(id))
+    }
+
+    /// A topic by id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topics.get(&id)
+    }
+
+    /// The topic, if any, whose name equals this one after `.` is made `_` (rule 37).
+    pub fn colliding_topic(&self, name: &TopicName) -> Option<&TopicName> {
+        self.collision_forms.get(&name.collision_form())
+    }
+
+    /// The first producer id that no broker has been given.
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+}
+
+#[cfg(test)]
+mod tests;

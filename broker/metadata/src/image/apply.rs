@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each record does to the image. Replaying the same records always makes the same image.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use odradek_model::{BrokerId, ClusterId, ControllerEpoch, DirectoryId, TopicId, TopicName, TopicOverrides};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{BrokerImage, ControllerImage, Endpoint, Image, PartitionImage, SUPPORTED_FEATURE_LEVEL, TopicImage};
+use crate::records::{
+    ClusterRecord, ControllerChangeRecord, PartitionRecord, ProducerIdsRecord, Record, RecordBody,
+    RegisterBrokerRecord, TopicRecord, TopicSettingRecord,
+};
+
+/// Why a record cannot be applied: the log is damaged or was written by a newer version. Nothing is skipped.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum ApplyError {
+    /// The cluster was upgraded for good by a newer version.
+    #[error("the cluster's feature level is {found}, this version supports up to {SUPPORTED_FEATURE_LEVEL}")]
+    NewerFeatureLevel {
+        /// The level of the record.
+        found: u32,
+    },
+    /// The record contradicts the image.
+    #[error("the metadata record {kind} does not fit: {reason}")]
+    DoesNotFit {
+        /// The record's kind.
+        kind: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The image after one record, appended under `epoch`; the old image stays as it is.
+///
+/// # Errors
+/// [`ApplyError`]
+pub fn apply(image: &Image, epoch: ControllerEpoch, record: &Record) -> Result<Image, ApplyError> {
+    let mut next = image.clone();
+    next.apply_mut(epoch, record)?;
+    Ok(next)
+}
+
+impl Image {
+    /// Applies one record in place; what other clones share is copied, never changed. After an error the image is as
+    /// before.
+    ///
+    /// # Errors
+    /// [`ApplyError`]
+    pub fn apply_mut(&mut self, epoch: ControllerEpoch, record: &Record) -> Result<(), ApplyError> {
+        let unknown = &record.unknown;
+        match &record.body {
+            RecordBody::ControllerChange(r) => self.controller_change(r, unknown),
+            RecordBody::Cluster(r) => self.cluster(r, unknown),
+            RecordBody::FeatureLevel(r) => self.set_feature_level(r.level, unknown),
+            RecordBody::RegisterBroker(r) => self.register_broker(r, unknown),
+            RecordBody::Topic(r) => self.create_topic(r, unknown),
+            RecordBody::RemoveTopic(r) => self.remove_topic(&r.id),
+            RecordBody::Partition(r) => self.partition(r, unknown),
+            RecordBody::TopicSetting(r) => self.topic_setting(r, unknown),
+            RecordBody::ProducerIds(r) => self.producer_ids(r, unknown),
+        }
+        .map_err(|error| match error {
+            ApplyError::DoesNotFit { reason, .. } => ApplyError::DoesNotFit { kind: record.body.name(), reason },
+            other => other,
+        })?;
+        self.end_offset += 1;
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    fn controller_change(&mut self, record: &ControllerChangeRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        self.controller = Some(Arc::new(ControllerImage {
+            broker_id: BrokerId(record.broker_id),
+            incarnation: record.incarnation.clone(),
+            epoch: record.controller_epoch,
+        }));
+        self.keep_unknown("ControllerChange", "", unknown);
+        Ok(())
+    }
+
+    fn cluster(&mut self, record: &ClusterRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let cluster_id = ClusterId::new(&record.cluster_id).map_err(|error| misfit(error.to_string()))?;
+        if let Some(ours) = &self.cluster_id
+            && *ours != cluster_id
+        {
+            return Err(misfit(format!("cluster id {cluster_id} after {ours}")));
+        }
+        self.cluster_id = Some(cluster_id);
+        self.keep_unknown("Cluster", "", unknown);
+        Ok(())
+    }
+
+    fn set_feature_level(&mut self, level: u32, unknown: &Bytes) -> Result<(), ApplyError> {
+        if level > SUPPORTED_FEATURE_LEVEL {
+            return Err(ApplyError::NewerFeatureLevel { found: level });
+        }
+        if level < self.feature_level {
+            return Err(misfit(format!("feature level {level} after {}", self.feature_level)));
+        }
+        self.feature_level = level;
+        self.keep_unknown("FeatureLevel", "", unknown);
+        Ok(())
+    }
+
+    fn register_broker(&mut self, record: &RegisterBrokerRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let mut endpoints = Vec::with_capacity(record.endpoints.len());
+        for endpoint in &record.endpoints {
+            endpoints.push(Endpoint {
+                listener: endpoint.listener.clone(),
+                host: endpoint.host.clone(),
+                port: u16::try_from(endpoint.port).map_err(|_| misfit(format!("port {}", endpoint.port)))?,
+                security_protocol: i16::try_from(endpoint.security_protocol)
+                    .map_err(|_| misfit(format!("security protocol {}", endpoint.security_protocol)))?,
+            });
+        }
+        if record.broker_epoch <= self.highest_broker_epoch
+            && self.brokers.values().any(|b| b.epoch == record.broker_epoch && b.id.0 != record.broker_id)
+        {
+            return Err(misfit(format!("broker epoch {} is another broker's", record.broker_epoch)));
+        }
+        let broker = BrokerImage {
+            id: BrokerId(record.broker_id),
+            epoch: record.broker_epoch,
+            incarnation: uuid(&record.incarnation)?,
+            directory_id: DirectoryId(uuid(&record.directory_id)?),
+            endpoints,
+            rack: record.rack.clone(),
+            boot_id: record.boot_id.clone(),
+            fenced: record.fenced,
+            unknown: unknown.clone(),
+        };
+        self.highest_broker_epoch = self.highest_broker_epoch.max(broker.epoch);
+        self.brokers.insert_mut(broker.id, Arc::new(broker));
+        Ok(())
+    }
+
+    fn create_topic(&mut self, record: &TopicRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let name = TopicName::new(&record.name).map_err(|error| misfit(error.to_string()))?;
+        let id = TopicId(uuid(&record.id)?);
+        if self.topic_ids.contains_key(&name) || self.topics.contains_key(&id) {
+            return Err(misfit(format!("topic {name} with id {id} is there already")));
+        }
+        let topic = TopicImage {
+            name: name.clone(),
+            id,
+            partitions: Vec::new(),
+            overrides: Arc::default(),
+            unknown: unknown.clone(),
+        };
+        self.topics.insert_mut(id, Arc::new(topic));
+        self.collision_forms.insert_mut(name.collision_form(), name.clone());
+        self.topic_ids.insert_mut(name, id);
+        Ok(())
+    }
+
+    fn remove_topic(&mut self, id: &Bytes) -> Result<(), ApplyError> {
+        let topic = self.topic_of(id)?;
+        self.partition_count -= topic.partitions.len();
+        self.topics.remove_mut(&topic.id);
+        self.topic_ids.remove_mut(&topic.name);
+        self.collision_forms.remove_mut(&topic.name.collision_form());
+        let settings: Vec<_> =
+            self.unknown.keys().filter(|(_, key)| key.starts_with(&key_of(topic.id))).cloned().collect();
+        for key in settings {
+            self.unknown.remove_mut(&key);
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, record: &PartitionRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let mut topic = self.topic_of(&record.topic_id)?;
+        let count = topic.partitions.len();
+        let index = usize::try_from(record.partition)
+            .ok()
+            .filter(|index| *index <= count)
+            .ok_or_else(|| misfit(format!("partition {} of {} with {count}", record.partition, topic.name)))?;
+        if record.replicas.is_empty() {
+            return Err(misfit(format!("partition {}-{index} without replicas", topic.name)));
+        }
+        let brokers = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+        let partition = Arc::new(PartitionImage {
+            replicas: brokers(&record.replicas),
+            isr: brokers(&record.isr),
+            leader: (record.leader >= 0).then_some(BrokerId(record.leader)),
+            leader_epoch: record.leader_epoch,
+            partition_epoch: record.partition_epoch,
+            unknown: unknown.clone(),
+        });
+        if let Some(old) = topic.partitions.get(index)
+            && (old.leader_epoch > partition.leader_epoch || old.partition_epoch > partition.partition_epoch)
+        {
+            return Err(misfit(format!("epochs of partition {}-{index} go back", topic.name)));
+        }
+        // The map's own reference is dropped first, so that one batch copies a topic at most once.
+        self.topics.remove_mut(&topic.id);
+        let changed = Arc::make_mut(&mut topic);
+        if index == count {
+            changed.partitions.push(partition);
+            self.partition_count += 1;
+        } else {
+            changed.partitions[index] = partition;
+        }
+        self.topics.insert_mut(topic.id, topic);
+        Ok(())
+    }
+
+    fn topic_setting(&mut self, record: &TopicSettingRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let mut topic = self.topic_of(&record.topic_id)?;
+        let mut overrides: TopicOverrides = topic.overrides.as_ref().clone();
+        match &record.value {
+            Some(value) => overrides.insert(record.name.clone(), value.clone()),
+            None => overrides.remove(&record.name),
+        };
+        Arc::make_mut(&mut topic).overrides = Arc::new(overrides);
+        let unknown = if record.value.is_some() { unknown } else { &Bytes::new() };
+        self.keep_unknown("TopicSetting", &setting_key(topic.id, &record.name), unknown);
+        self.topics.insert_mut(topic.id, topic);
+        Ok(())
+    }
+
+    fn producer_ids(&mut self, record: &ProducerIdsRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        if record.next_producer_id < self.next_producer_id {
+            let (given, present) = (record.next_producer_id, self.next_producer_id);
+            return Err(misfit(format!("next producer id {given} after {present}")));
+        }
+        self.next_producer_id = record.next_producer_id;
+        self.keep_unknown("ProducerIds", "", unknown);
+        Ok(())
+    }
+
+    fn topic_of(&self, id: &Bytes) -> Result<Arc<TopicImage>, ApplyError> {
+        let id = TopicId(uuid(id)?);
+        self.topics.get(&id).cloned().ok_or_else(|| misfit(format!("no topic has the id {id}")))
+    }
+
+    fn keep_unknown(&mut self, kind: &'static str, key: &str, unknown: &Bytes) {
+        let key = (kind, key.to_owned());
+        if unknown.is_empty() {
+            self.unknown.remove_mut(&key);
+        } else {
+            self.unknown.insert_mut(key, unknown.clone());
+        }
+    }
+}
+
+/// The key, in [`Image::unknown`], of everything about a topic begins with this.
+pub(super) fn key_of(topic: TopicId) -> String {
+    format!("{topic}/")
+}
+
+/// The key, in [`Image::unknown`], of a topic's setting.
+pub(super) fn setting_key(topic: TopicId, name: &str) -> String {
+    format!("{topic}/{name}")
+}
+
+fn misfit(reason: String) -> ApplyError {
+    ApplyError::DoesNotFit { kind: "", reason }
+}
+
+fn uuid(bytes: &Bytes) -> Result<Uuid, ApplyError> {
+    Uuid::from_slice(bytes).map_err(|_| misfit(format!("an id has {} bytes, not 16", bytes.len())))
+}

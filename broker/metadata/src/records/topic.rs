@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A topic's birth. Its settings and partitions follow in the same batch.
+
+/// Kind 6.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TopicRecord {
+    /// 16 bytes: the topic's id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: bytes::Bytes,
+    /// The topic's name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+}
