@@ -1,2 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in the making)
+//! Who leads and who owns a data folder: ports for the Leases, their local implementations, the folder's identity.
+//!
+//! - [`ControllerLease`]: the one outside state of a cluster, changed by compare-and-set only. [`InProcessLease`] and
+//!   [`FileLease`] are the local implementations; Kubernetes comes as another.
+//! - [`BrokerLock`]: the belt against two processes with one broker id.
+//! - [`DataFolder`]: whose folder it is (`odradek-meta.json`), locked while in use, formatted in an explicit step.
+//! - [`take_and_lead`]: how a cluster's only voter becomes controller (coordination rules 1, 2 and 4).
+//!
+//! The crate must not know the metadata's content, the wire protocol, tokio or clocks. Calls block; those of an
+//! implementation that leaves the process return within its own deadline.
+
+mod broker_lock;
+mod data_folder;
+mod holder;
+mod lease;
+mod single_voter;
+
+pub use broker_lock::{BrokerLock, BrokerLockOutcome, FileBrokerLock, InProcessBrokerLock};
+pub use data_folder::{DataFolder, DataFolderError, FORMAT_VERSION, IDENTITY_FILE, Identity};
+pub use holder::{Holder, HolderError, Voter};
+pub use lease::{
+    ControllerLease, FileLease, InProcessLease, LeaseChange, LeaseError, LeaseView, ViewOrder, WriteOutcome,
+};
+pub use single_voter::{TakeError, VoterLog, release, take_and_lead};
