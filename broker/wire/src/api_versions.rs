@@ -2,10 +2,8 @@
 //! The one list of APIs and versions that a broker offers, and the ApiVersions answers made from it.
 //! What is not in it is not advertised. It must not know how a request is served.
 
+use crate::error_code::ErrorCode;
 use crate::messages::{ApiKey, ApiVersion, ApiVersionsResponse};
-
-/// Kafka's error code UNSUPPORTED_VERSION.
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// What is offered of one API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ pub fn response() -> ApiVersionsResponse {
 /// (KIP-511; Kafka's `ApiVersionsRequest.getErrorResponse`).
 pub fn unsupported_version_response() -> ApiVersionsResponse {
     ApiVersionsResponse {
-        error_code: UNSUPPORTED_VERSION,
+        error_code: ErrorCode::UnsupportedVersion.code(),
         api_keys: TABLE.iter().filter(|api| api.key == ApiKey::ApiVersions).copied().map(api_version).collect(),
         ..ApiVersionsResponse::default()
     }

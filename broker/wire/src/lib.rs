@@ -10,9 +10,12 @@
 //! Domain crates do not depend on it; `server` and clients translate.
 
 pub mod api_versions;
+pub mod client;
 pub mod decode;
 pub mod encode;
+pub mod error_code;
 pub mod field;
+pub mod frame;
 #[cfg(feature = "generate")]
 pub mod generate;
 pub mod header;
@@ -22,6 +25,7 @@ mod text;
 
 pub use decode::{DecodeError, Decoder};
 pub use encode::{EncodeError, Encoder};
+pub use error_code::ErrorCode;
 pub use header::{RequestHeader, ResponseHeader};
 pub use message::{Message, Request};
 pub use messages::{AnyRequest, AnyResponse, ApiKey};
