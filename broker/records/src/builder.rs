@@ -141,7 +141,7 @@ impl BatchBuilder {
     /// # Panics
     /// As [`BatchBuilder::build`].
     pub fn build_validated(self) -> ValidatedBatch {
-        ValidatedBatch::from_broker(self.build())
+        ValidatedBatch::from_broker(&self.build())
     }
 
     fn build_vec(self) -> Vec<u8> {

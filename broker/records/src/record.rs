@@ -149,7 +149,7 @@ pub(crate) fn write_record(
         + field(value)
         + varlong_bytes(headers.len() as i64)
         + headers.iter().map(|header| field(Some(header.key)) + field(header.value)).sum::<usize>();
-    assert!(body <= i32::MAX as usize, "a record of over 2 GiB cannot be written");
+    assert!(i32::try_from(body).is_ok(), "a record of over 2 GiB cannot be written");
     out.reserve(body + 5);
     write_varlong(out, body as i64);
     let start = out.len();

@@ -182,7 +182,7 @@ pub enum ProduceError {
         max: usize,
     },
     /// INVALID_RECORD 87, or INVALID_TIMESTAMP 32 if any record was refused for its time.
-    #[error("{}", records_text(.timestamps, .errors, .total))]
+    #[error("{}", records_text(*.timestamps, .errors, *.total))]
     Records {
         /// Whether any was refused for its timestamp.
         timestamps: bool,
@@ -193,8 +193,8 @@ pub enum ProduceError {
     },
 }
 
-fn records_text(timestamps: &bool, errors: &[RecordError], total: &u32) -> String {
-    let cause = if *timestamps { "invalid timestamps" } else { "invalid records" };
+fn records_text(timestamps: bool, errors: &[RecordError], total: u32) -> String {
+    let cause = if timestamps { "invalid timestamps" } else { "invalid records" };
     let mut text = format!("{total} records of the batch were refused for {cause}:");
     for error in errors.iter().take(3) {
         let _ = write!(text, " {}: {};", error.batch_index, error.message);
@@ -254,10 +254,10 @@ impl ValidatedBatch {
     ///
     /// # Panics
     /// If it is not one whole batch with the right checksum.
-    pub(crate) fn from_broker(batch: Bytes) -> Self {
-        let header = BatchHeader::parse(&batch).expect("the builder makes whole batches");
+    pub(crate) fn from_broker(batch: &Bytes) -> Self {
+        let header = BatchHeader::parse(batch).expect("the builder makes whole batches");
         assert_eq!(header.size_bytes(), batch.len(), "the builder makes whole batches");
-        debug_assert_eq!(header.crc, checksum_of(&batch));
+        debug_assert_eq!(header.crc, checksum_of(batch));
         Self { header, payload: batch.slice(HEADER_BYTES..) }
     }
 

@@ -22,7 +22,8 @@ pub(super) struct Gzip<'s, 'i> {
 impl<'s, 'i> Gzip<'s, 'i> {
     pub(super) fn new(context: &'s mut Option<Decompress>, input: &'i [u8]) -> Self {
         let context = context.get_or_insert_with(|| Decompress::new_gzip(WINDOW_BITS));
-        context.reset(false);
+        // True keeps the gzip header that `new_gzip` asked for.
+        context.reset(true);
         Self { context, input, ended: false }
     }
 
@@ -40,7 +41,7 @@ impl<'s, 'i> Gzip<'s, 'i> {
             self.input = &self.input[read..];
             window.filled(written);
             match status {
-                Status::StreamEnd if self.input.starts_with(&MEMBER_MAGIC) => self.context.reset(false),
+                Status::StreamEnd if self.input.starts_with(&MEMBER_MAGIC) => self.context.reset(true),
                 Status::StreamEnd => self.ended = true,
                 Status::Ok | Status::BufError if read == 0 && written == 0 => return Err(damaged("it is cut off")),
                 Status::Ok | Status::BufError => {}

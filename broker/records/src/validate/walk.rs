@@ -62,7 +62,7 @@ pub(super) fn walk_compressed(
 fn refusal(error: DecompressError, limit: usize) -> ProduceError {
     match error {
         DecompressError::TooLarge { .. } => ProduceError::DecompressedTooLarge { max: limit },
-        error => ProduceError::Decompress(error),
+        error @ DecompressError::Damaged { .. } => ProduceError::Decompress(error),
     }
 }
 
