@@ -1,69 +1,307 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The coordinator of all groups whose journal is one partition of `__consumer_offsets`.
+//!
+//! Decisions are made on the newest state, committed or not; answers that depend on a write are given when it is
+//! committed; reads see committed offsets. A refused write is undone alone: members and generations live in memory and
+//! reach the journal only as whole generations.
 
-use odradek_model::{Timestamp, TopicId};
+mod commit;
+mod expiry;
+mod join;
+mod journalling;
+mod member;
+mod rebalance;
 
-use crate::{AppendError, AppendToken, Effect, GroupSettings, RecordError, Request, RequestToken};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use journalling::InFlight;
+use odradek_model::Timestamp;
+use tracing::debug;
+
+use crate::cell::Cell;
+use crate::group::{Group, GroupState};
+use crate::messages::{
+    AppendToken, Effect, JoinGroupResponse, LeaveGroupResponse, OffsetFetch, OffsetFetchResponse, Request,
+    RequestToken, Response, SyncGroupResponse,
+};
+use crate::records::CommittedOffset;
+use crate::timers::{Timer, Timers};
+use crate::{GroupError, GroupSettings};
+
+/// Whether the coordinator serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Loading,
+    Active,
+    Unloaded,
+}
+
+/// Offsets of a group by topic and partition.
+type TopicCells = BTreeMap<Arc<str>, BTreeMap<i32, Cell<CommittedOffset>>>;
 
 /// State of the groups of one journal partition. See the crate for the order of calls.
 #[derive(Debug)]
 pub struct GroupCoordinator {
     settings: GroupSettings,
+    phase: Phase,
+    now: Timestamp,
+    /// The machines. A group is here while it has members, a record or an offset.
+    groups: BTreeMap<Arc<str>, Box<Group>>,
+    /// The journal's record of each group, encoded.
+    values: BTreeMap<Arc<str>, Cell<bytes::Bytes>>,
+    offsets: BTreeMap<Arc<str>, TopicCells>,
+    /// Bytes of the committed records, with the overhead of a record each.
+    live_bytes: u64,
+    timers: Timers,
+    next_append: AppendToken,
+    /// Bounded by the requests the caller lets in: each has at most one append, and timers one per group.
+    in_flight: BTreeMap<AppendToken, InFlight>,
+    /// Fetches that wait for the appends up to a token (KIP-447).
+    waiting_fetches: Vec<(AppendToken, RequestToken, OffsetFetch)>,
+    rewriting: Option<AppendToken>,
+    effects: Vec<Effect>,
+}
+
+/// A group as listings show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupSummary {
+    /// Its id.
+    pub group_id: Arc<str>,
+    /// Its state.
+    pub state: GroupState,
+    /// Empty for a group that only keeps offsets.
+    pub protocol_type: Arc<str>,
+    /// Its generation.
+    pub generation: i32,
+    /// Ids of its members.
+    pub members: Vec<Arc<str>>,
 }
 
 impl GroupCoordinator {
     /// An empty coordinator that is loading: requests are answered with "loading" until [`Self::loaded`].
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings }
-    }
-
-    /// Takes one record of the journal while loading, in the journal's order.
-    pub fn replay(&mut self, _key: &[u8], _value: Option<&[u8]>, _now_ms: Timestamp) -> Result<(), RecordError> {
-        todo!()
-    }
-
-    /// The journal has been read to its end: sessions begin anew, requests are served.
-    pub fn loaded(&mut self, _now_ms: Timestamp) -> Vec<Effect> {
-        todo!()
-    }
-
-    /// The partition moved away or the broker stops: every waiting request is answered, nothing is served any more.
-    pub fn unload(&mut self) -> Vec<Effect> {
-        todo!()
+        Self {
+            settings,
+            phase: Phase::Loading,
+            now: 0,
+            groups: BTreeMap::new(),
+            values: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            live_bytes: 0,
+            timers: Timers::default(),
+            next_append: AppendToken(0),
+            in_flight: BTreeMap::new(),
+            waiting_fetches: Vec::new(),
+            rewriting: None,
+            effects: Vec::new(),
+        }
     }
 
     /// Serves a request; its reply may come from a later call.
-    pub fn handle(&mut self, _token: RequestToken, _request: Request, _now_ms: Timestamp) -> Vec<Effect> {
-        todo!()
-    }
-
-    /// Outcome of an [`Effect::Append`]: committed, or refused.
-    pub fn appended(&mut self, _: AppendToken, _: Result<(), AppendError>, _now_ms: Timestamp) -> Vec<Effect> {
-        todo!()
+    pub fn handle(&mut self, token: RequestToken, request: Request, now_ms: Timestamp) -> Vec<Effect> {
+        self.now = now_ms;
+        let refused = match self.phase {
+            Phase::Active => None,
+            Phase::Loading => Some(GroupError::CoordinatorLoadInProgress),
+            Phase::Unloaded => Some(GroupError::NotCoordinator),
+        };
+        match (refused, request) {
+            // A member that only wants to stay alive must not be disturbed by loading, as in Kafka.
+            (Some(GroupError::CoordinatorLoadInProgress), Request::Heartbeat(_)) => {
+                self.reply(token, Response::Heartbeat(None));
+            }
+            (Some(error), request) => self.reply(token, refusal(&request, error)),
+            (None, Request::Join(request)) => self.join(token, request),
+            (None, Request::Sync(request)) => self.sync(token, request),
+            (None, Request::Heartbeat(request)) => self.heartbeat(token, &request),
+            (None, Request::Leave(request)) => self.leave(token, request),
+            (None, Request::Commit(request)) => self.commit(token, request),
+            (None, Request::Fetch(request)) => self.fetch(token, request),
+        }
+        self.take_effects()
     }
 
     /// When [`Self::tick`] is wanted next, in milliseconds since the epoch.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        todo!()
+        self.timers.next()
     }
 
     /// Does all that is due: sessions, rebalances, expiry of offsets.
-    pub fn tick(&mut self, _now_ms: Timestamp) -> Vec<Effect> {
-        todo!()
+    pub fn tick(&mut self, now_ms: Timestamp) -> Vec<Effect> {
+        self.now = now_ms;
+        if self.phase == Phase::Active {
+            while let Some(timer) = self.timers.pop_due(now_ms) {
+                match timer {
+                    Timer::Join(group) => self.join_timer(&group),
+                    Timer::Sync(group) => self.sync_timer(&group),
+                    Timer::Session(group, member) => self.session_timer(&group, &member),
+                    Timer::Expiry => self.expire_offsets(),
+                }
+            }
+        }
+        self.take_effects()
     }
 
-    /// Removes the committed offsets of deleted topics (by name and id; offsets stored without id go too).
-    pub fn topics_deleted(&mut self, _topics: &[(&str, TopicId)], _now_ms: Timestamp) -> Vec<Effect> {
-        todo!()
+    /// The partition moved away or the broker stops: every waiting request is answered, nothing is served any more.
+    pub fn unload(&mut self) -> Vec<Effect> {
+        let error = GroupError::NotCoordinator;
+        for (_, in_flight) in std::mem::take(&mut self.in_flight) {
+            if let Some((token, response)) = in_flight.reply() {
+                self.reply(token, failed(response, error));
+            }
+        }
+        for (_, token, _) in std::mem::take(&mut self.waiting_fetches) {
+            self.reply(token, Response::Fetch(fetch_error(error)));
+        }
+        for (_, mut group) in std::mem::take(&mut self.groups) {
+            for (token, response) in parked_answers(&mut group, error) {
+                self.reply(token, response);
+            }
+        }
+        self.phase = Phase::Unloaded;
+        self.timers.clear();
+        self.values.clear();
+        self.offsets.clear();
+        self.live_bytes = 0;
+        self.rewriting = None;
+        self.take_effects()
     }
 
-    /// An append of all live records, after whose commit (and fsync) the log may start at the first of them.
-    pub fn rewrite(&mut self) -> Option<Effect> {
-        todo!()
+    /// The groups in the order of their ids.
+    pub fn groups(&self) -> impl Iterator<Item = GroupSummary> {
+        self.groups.values().map(|group| GroupSummary {
+            group_id: Arc::clone(&group.id),
+            state: group.state,
+            protocol_type: group.protocol_type.clone().unwrap_or_else(|| Arc::from("")),
+            generation: group.generation,
+            members: group.members.keys().cloned().collect(),
+        })
     }
 
-    /// Bytes that [`Self::rewrite`] would write, roughly.
+    /// Bytes that [`Self::rewrite`] would write, with the overhead of a record each. What is not committed yet does not
+    /// count.
     pub fn live_bytes(&self) -> u64 {
-        todo!()
+        self.live_bytes
+    }
+
+    fn reply(&mut self, token: RequestToken, response: Response) {
+        self.effects.push(Effect::Reply { token, response });
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Runs `f` on the group with the rest of the coordinator at hand; `None` if there is no such group.
+    fn with_group<R>(&mut self, id: &str, f: impl FnOnce(&mut Self, &mut Group) -> R) -> Option<R> {
+        let (key, mut group) = self.groups.remove_entry(id)?;
+        let result = f(self, &mut group);
+        self.groups.insert(key, group);
+        Some(result)
+    }
+
+    /// Forgets a group that nothing speaks for: no members, no record, no offsets, neither kept nor on their way.
+    fn forget_if_void(&mut self, id: &str) {
+        let void = self.groups.get(id).is_some_and(|group| {
+            group.state == GroupState::Empty && group.members.is_empty() && group.pending_join.is_empty()
+        });
+        if void && !self.values.contains_key(id) && !self.offsets.contains_key(id) {
+            debug!(group = id, "forgotten");
+            self.remove_group(id);
+        }
+    }
+
+    fn remove_group(&mut self, id: &str) {
+        if let Some((key, _)) = self.groups.remove_entry(id) {
+            self.timers.cancel(&Timer::Join(Arc::clone(&key)));
+            self.timers.cancel(&Timer::Sync(key));
+        }
+    }
+
+    fn session(&mut self, group: &Group, member_id: &Arc<str>, timeout_ms: i64) {
+        let timer = Timer::Session(Arc::clone(&group.id), Arc::clone(member_id));
+        self.timers.schedule(timer, self.now.saturating_add(timeout_ms));
+    }
+
+    /// Starts the member's session anew.
+    fn renew_session(&mut self, group: &Group, member_id: &str) {
+        if let Some(member) = group.members.get(member_id) {
+            let (id, timeout) = (Arc::clone(&member.id), i64::from(member.session_timeout_ms));
+            self.session(group, &id, timeout);
+        }
+    }
+
+    fn end_session(&mut self, group: &Group, member_id: &str) {
+        self.timers.cancel(&Timer::Session(Arc::clone(&group.id), Arc::from(member_id)));
     }
 }
+
+/// Answers to all requests parked in a group.
+fn parked_answers(group: &mut Group, error: GroupError) -> Vec<(RequestToken, Response)> {
+    let mut answers = Vec::new();
+    for member in group.members.values_mut() {
+        if let Some(token) = member.awaiting_join.take() {
+            answers.push((token, Response::Join(join_error(error, &member.id))));
+        }
+        if let Some(token) = member.awaiting_sync.take() {
+            answers.push((token, Response::Sync(sync_error(error))));
+        }
+    }
+    answers
+}
+
+fn join_error(error: GroupError, member_id: &Arc<str>) -> JoinGroupResponse {
+    JoinGroupResponse {
+        error: Some(error),
+        generation_id: -1,
+        protocol_type: None,
+        protocol_name: None,
+        leader: Arc::from(""),
+        skip_assignment: false,
+        member_id: Arc::clone(member_id),
+        members: Vec::new(),
+    }
+}
+
+fn sync_error(error: GroupError) -> SyncGroupResponse {
+    SyncGroupResponse { error: Some(error), protocol_type: None, protocol_name: None, assignment: bytes::Bytes::new() }
+}
+
+fn fetch_error(error: GroupError) -> OffsetFetchResponse {
+    OffsetFetchResponse { error: Some(error), topics: Vec::new() }
+}
+
+/// The answer to a request that is refused as a whole.
+fn refusal(request: &Request, error: GroupError) -> Response {
+    match request {
+        Request::Join(request) => Response::Join(join_error(error, &request.member_id)),
+        Request::Sync(_) => Response::Sync(sync_error(error)),
+        Request::Heartbeat(_) => Response::Heartbeat(Some(error)),
+        Request::Leave(_) => Response::Leave(LeaveGroupResponse { error: Some(error), members: Vec::new() }),
+        Request::Commit(request) => Response::Commit(commit::refused(request, error)),
+        Request::Fetch(_) => Response::Fetch(fetch_error(error)),
+    }
+}
+
+/// A response that was ready when the write below it failed.
+fn failed(response: Response, error: GroupError) -> Response {
+    match response {
+        Response::Join(response) => Response::Join(join_error(error, &response.member_id)),
+        Response::Sync(_) => Response::Sync(sync_error(error)),
+        Response::Heartbeat(_) => Response::Heartbeat(Some(error)),
+        Response::Leave(_) => Response::Leave(LeaveGroupResponse { error: Some(error), members: Vec::new() }),
+        Response::Commit(mut response) => {
+            for topic in &mut response.topics {
+                for partition in &mut topic.partitions {
+                    partition.1 = Some(error);
+                }
+            }
+            Response::Commit(response)
+        }
+        Response::Fetch(_) => Response::Fetch(fetch_error(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

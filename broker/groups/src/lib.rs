@@ -18,15 +18,20 @@
 //! The crate must not know the wire protocol, tokio, clocks or randomness (the suffix of a new member id is part of the
 //! request). Behaviour follows Kafka 4.4 (`GroupMetadataManager`, `ClassicGroup`, `OffsetMetadataManager`).
 
+mod cell;
+mod codec;
 mod coordinator;
 mod error;
+mod group;
 mod journal;
 mod messages;
 mod records;
 mod settings;
+mod timers;
 
-pub use coordinator::GroupCoordinator;
+pub use coordinator::{GroupCoordinator, GroupSummary};
 pub use error::{AppendError, GroupError};
+pub use group::GroupState;
 pub use journal::{journal_partition, should_rewrite};
 pub use messages::{
     AppendToken, Effect, FetchedOffset, Heartbeat, JoinGroup, JoinGroupResponse, JoinedMember, JournalRecord,
