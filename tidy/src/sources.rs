@@ -13,7 +13,8 @@ const KNOWN_LONG: &[(&str, usize)] = &[];
 const FILE_API_ROOMS: &[(&str, &str)] = &[
     ("broker/disk/", "the disk adapter itself"),
     ("broker/runtime/src/config.rs", "reads the one configuration file before a disk port exists"),
-    ("broker/runtime/src/memory_limit.rs", "reads the cgroup's limit"),
+    ("broker/runtime/src/memory.rs", "reads the cgroup's memory limit, which is no data of ours"),
+    ("broker/server/src/metrics.rs", "reads the process's own memory from the kernel, which is no data of ours"),
 ];
 
 /// Words that must not stand in the tree, with what is wrong about them. Written in halves so that this file passes.
