@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is measured, and how: one broker at a time, started anew for every run, the two in alternating order.
+
+use crate::load;
+use anyhow::{Context, Result, ensure};
+use odradek_clients::{Broker, Flavor, StartOptions};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Partitions of the measured topic.
+pub(crate) const PARTITIONS: i32 = 4;
+
+/// How much is measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) runs: u32,
+    pub(crate) megabytes: u32,
+    /// Written and read before the measured part, so that a JVM has compiled its hot code.
+    pub(crate) warm_up_megabytes: u32,
+    /// How long a broker idles between the group read and the look at its memory.
+    pub(crate) idle_seconds: u64,
+    /// The processors of the broker, and those of the client; nothing when there is but one.
+    pub(crate) pinning: Option<(String, String)>,
+}
+
+impl Plan {
+    pub(crate) fn new(runs: u32, megabytes: u32, quick: bool) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let half = processors / 2;
+        Self {
+            runs,
+            megabytes,
+            warm_up_megabytes: if quick { 50 } else { 300 },
+            idle_seconds: if quick { 2 } else { 10 },
+            pinning: (processors > 1)
+                .then(|| (range(0, half - 1), range(half, processors - 1))),
+        }
+    }
+
+    fn records(megabytes: u32) -> u64 {
+        u64::from(megabytes) * 1_000_000 / load::VALUE_BYTES as u64
+    }
+}
+
+fn range(first: usize, last: usize) -> String {
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
+    }
+}
+
+/// The figures of one run of one broker.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Run {
+    /// From the start of the process to the acknowledgement of the first record of a topic created then.
+    pub(crate) first_ack_seconds: f64,
+    pub(crate) idle_megabytes: f64,
+    /// The broker's processor time (user and system) for each 10^9 bytes of values.
+    pub(crate) produce_cpu_seconds_per_gigabyte: f64,
+    pub(crate) consume_cpu_seconds_per_gigabyte: f64,
+    pub(crate) produce_megabytes_per_second: f64,
+    pub(crate) consume_megabytes_per_second: f64,
+    pub(crate) peak_megabytes: f64,
+}
+
+/// All runs of both brokers.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Runs {
+    pub(crate) odradek: Vec<Run>,
+    pub(crate) kafka: Vec<Run>,
+}
+
+/// Measures everything.
+pub(crate) fn all(plan: &Plan) -> Result<Runs> {
+    // Whatever has to be built or downloaded is, before anything is pinned or measured.
+    drop(Broker::prepare(Flavor::Odradek, StartOptions::default())?);
+    odradek_clients::apache_kafka_classpath()?;
+    if plan.pinning.is_some() {
+        pin_this_process()?;
+    }
+    let mut runs = Runs {
+        odradek: Vec::new(),
+        kafka: Vec::new(),
+    };
+    for number in 0..plan.runs {
+        let mut order = [Flavor::ApacheKafka, Flavor::Odradek];
+        if number % 2 == 1 {
+            order.reverse();
+        }
+        for flavor in order {
+            let run = one(plan, flavor).with_context(|| format!("run {number}, {flavor:?}"))?;
+            say(&format!("run {} of {}, {flavor:?}: {run:?}", number + 1, plan.runs));
+            match flavor {
+                Flavor::Odradek => runs.odradek.push(run),
+                Flavor::ApacheKafka => runs.kafka.push(run),
+            }
+        }
+    }
+    Ok(runs)
+}
+
+#[expect(clippy::print_stderr, reason = "progress for the person who waits")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The client gets the upper half of the processors. Done before any other thread exists: they all inherit it.
+fn pin_this_process() -> Result<()> {
+    let processors = std::thread::available_parallelism()?.get();
+    ensure!(processors <= CpuSet::MAX_CPU, "more processors than a set holds");
+    let mut own = CpuSet::new();
+    for processor in processors / 2..processors {
+        own.set(processor);
+    }
+    sched_setaffinity(None, &own)?;
+    Ok(())
+}
+
+fn one(plan: &Plan, flavor: Flavor) -> Result<Run> {
+    let mut broker = Broker::prepare(
+        flavor,
+        StartOptions {
+            processors: plan.pinning.as_ref().map(|(broker, _)| broker.clone()),
+            without_waiting: true,
+        },
+    )?;
+    let bootstrap = broker.bootstrap();
+    broker.launch()?;
+    load::first_acknowledgement(&bootstrap, "first")
+        .with_context(|| format!("the broker's log: {}", broker.log()))?;
+    let first_ack_seconds = broker.started_at().elapsed().as_secs_f64();
+
+    load::one_group_read(&bootstrap, "group-read")?;
+    std::thread::sleep(Duration::from_secs(plan.idle_seconds));
+    let idle_megabytes = broker.usage()?.resident_bytes as f64 / 1e6;
+
+    odradek_clients::native::create_topic(&bootstrap, "warm-up", PARTITIONS, &[])?;
+    let warm_up = Plan::records(plan.warm_up_megabytes);
+    load::produce(&bootstrap, "warm-up", PARTITIONS, warm_up)?;
+    load::consume(&bootstrap, "warm-up", PARTITIONS, warm_up)?;
+
+    odradek_clients::native::create_topic(&bootstrap, "measured", PARTITIONS, &[])?;
+    let records = Plan::records(plan.megabytes);
+    let gigabytes = records as f64 * load::VALUE_BYTES as f64 / 1e9;
+    let (produce_cpu, produce_wall) = watch(&broker, || {
+        load::produce(&bootstrap, "measured", PARTITIONS, records)
+    })?;
+    let (consume_cpu, consume_wall) = watch(&broker, || {
+        load::consume(&bootstrap, "measured", PARTITIONS, records)
+    })?;
+    let run = Run {
+        first_ack_seconds,
+        idle_megabytes,
+        produce_cpu_seconds_per_gigabyte: produce_cpu / gigabytes,
+        consume_cpu_seconds_per_gigabyte: consume_cpu / gigabytes,
+        produce_megabytes_per_second: gigabytes * 1e3 / produce_wall,
+        consume_megabytes_per_second: gigabytes * 1e3 / consume_wall,
+        peak_megabytes: broker.usage()?.peak_resident_bytes as f64 / 1e6,
+    };
+    broker.kill()?;
+    Ok(run)
+}
+
+/// The broker's processor seconds, and the seconds on the clock, that `work` took.
+fn watch(broker: &Broker, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+    let before = broker.usage()?.cpu_seconds;
+    let start = Instant::now();
+    work()?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok((broker.usage()?.cpu_seconds - before, seconds))
+}
