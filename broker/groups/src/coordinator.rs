@@ -12,7 +12,7 @@ mod journalling;
 mod member;
 mod rebalance;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use journalling::InFlight;
@@ -25,7 +25,7 @@ use crate::messages::{
     AppendToken, Effect, JoinGroupResponse, LeaveGroupResponse, OffsetFetch, OffsetFetchResponse, Request,
     RequestToken, Response, SyncGroupResponse,
 };
-use crate::records::CommittedOffset;
+use crate::records::{CommittedOffset, RecordKey};
 use crate::timers::{Timer, Timers};
 use crate::{GroupError, GroupSettings};
 
@@ -60,6 +60,8 @@ pub struct GroupCoordinator {
     /// Fetches that wait for the appends up to a token (KIP-447).
     waiting_fetches: Vec<(AppendToken, RequestToken, OffsetFetch)>,
     rewriting: Option<AppendToken>,
+    /// Keys whose value in a rewrite was refused elsewhere; see [`Self::appended`].
+    uncorrected: BTreeSet<RecordKey>,
     effects: Vec<Effect>,
 }
 
@@ -94,6 +96,7 @@ impl GroupCoordinator {
             in_flight: BTreeMap::new(),
             waiting_fetches: Vec::new(),
             rewriting: None,
+            uncorrected: BTreeSet::new(),
             effects: Vec::new(),
         }
     }
@@ -165,6 +168,7 @@ impl GroupCoordinator {
         self.offsets.clear();
         self.live_bytes = 0;
         self.rewriting = None;
+        self.uncorrected.clear();
         self.take_effects()
     }
 

@@ -54,6 +54,7 @@ impl GroupCoordinator {
             }
         }
         self.append_in_parts(changes);
+        self.correct();
         let next = self.now.saturating_add(self.settings.offsets_retention_check_interval_ms);
         self.timers.schedule(Timer::Expiry, next);
     }

@@ -40,6 +40,8 @@ pub(super) enum After {
     StaticMember(Box<StaticMember>),
     /// The state was written anew.
     Rewrite,
+    /// Values that a rewrite had told wrongly were told anew.
+    Correction(Vec<RecordKey>),
 }
 
 /// A static member that came back under a new id: what to answer, and how to undo it.
@@ -66,6 +68,11 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Whether it writes values that are there already, rather than changes.
+    fn is_retelling(&self) -> bool {
+        self.after.iter().any(|after| matches!(after, After::Rewrite | After::Correction(_)))
+    }
+
     /// The request that waits for it, if one does that is not also parked with a member.
     pub(super) fn reply(self) -> Option<(RequestToken, Response)> {
         self.after.into_iter().find_map(|after| match after {
@@ -245,8 +252,13 @@ impl GroupCoordinator {
             warn!(%error, records = keys.len(), "the group journal refused a change");
             GroupError::from(error)
         });
-        if error.is_some() && self.rewriting.is_some_and(|rewrite| rewrite > token) {
-            self.correct(&keys);
+        // A rewrite, or a correction, that is on its way behind a refused change has told its value.
+        let told = self.in_flight.range(token..).any(|(_, later)| later.is_retelling());
+        if error.is_some() && told {
+            self.uncorrected.extend(keys.iter().cloned());
+            self.correct();
+        } else if error.is_none() {
+            self.correct();
         }
         for after in after {
             self.finish(token, after, error);
@@ -285,6 +297,11 @@ impl GroupCoordinator {
             After::StaticMember(change) => {
                 let id = Arc::clone(&change.group);
                 self.with_group(&id, |this, group| this.static_member_stored(group, *change, error));
+            }
+            After::Correction(keys) => {
+                if error.is_some() {
+                    self.uncorrected.extend(keys);
+                }
             }
             After::Rewrite => {
                 if self.rewriting == Some(token) {
@@ -369,12 +386,14 @@ impl GroupCoordinator {
         self.effects.pop()
     }
 
-    /// A rewrite took in a change that was refused after all: the journal is told the value that counts.
-    fn correct(&mut self, keys: &[RecordKey]) {
-        let records: Vec<JournalRecord> = keys.iter().map(|key| self.latest_record(key)).collect();
-        if !records.is_empty() {
+    /// A rewrite took in changes that were refused after all: the journal is told the values that count. If it refuses
+    /// that too, they are told again after the next append that it takes, and with the next look for expired offsets.
+    pub(super) fn correct(&mut self) {
+        let keys: Vec<RecordKey> = std::mem::take(&mut self.uncorrected).into_iter().collect();
+        if !keys.is_empty() {
+            let records = keys.iter().map(|key| self.latest_record(key)).collect();
             let token = self.emit(records);
-            self.in_flight.insert(token, InFlight { keys: Vec::new(), after: vec![After::Nothing] });
+            self.in_flight.insert(token, InFlight { keys: Vec::new(), after: vec![After::Correction(keys)] });
         }
     }
 
@@ -477,6 +496,13 @@ impl GroupCoordinator {
             })
             .filter(|record| record.value.is_some())
             .collect()
+    }
+
+    /// Whether the journal is still to be told of refused changes, for tests.
+    #[cfg(test)]
+    pub(super) fn has_corrections(&self) -> bool {
+        let correcting = |f: &InFlight| f.after.iter().any(|after| matches!(after, After::Correction(_)));
+        !self.uncorrected.is_empty() || self.in_flight.values().any(correcting)
     }
 
     /// Whether the state is whole, for tests: every group that is not empty has members, every machine a reason.
