@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One replica: its log, its reign if it leads, its high watermark, and who waits for it. Messages and time come in,
+//! effects go out; the only I/O is the log's own.
+
+use std::sync::Arc;
+
+use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicIdPartition};
+use odradek_records::ValidatedBatch;
+
+use crate::error::{AppendError, LeadershipError};
+use crate::leader::{Leader, Leadership};
+use crate::log_port::{FlushJob, ReplicaLog, ReplicaReader, StorageError};
+use crate::view::{Isolation, PartitionView, check_epoch};
+use crate::waits::{WaitError, WaitToken, Waiting, Waits};
+
+/// How much certainty a producer asks for before it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    /// 0: no answer at all.
+    None,
+    /// 1: the leader has it in its log.
+    Leader,
+    /// -1: all in-sync replicas have it, and they are enough.
+    All,
+}
+
+/// The settings of the topic that a replica itself obeys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartitionSettings {
+    /// `min.insync.replicas`; effective is at most the number of replicas.
+    pub min_insync_replicas: i32,
+    /// `flush.messages`: with 1 only what is forced to the disk becomes visible and is acknowledged to acks=all; with
+    /// more a sync is asked for after so many records; `None` leaves it to the system.
+    pub flush_messages: Option<u64>,
+}
+
+/// What an append did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Offset of the last record.
+    pub last_offset: Offset,
+    /// For the answer: set where the topic keeps the broker's time (rule 9).
+    pub log_append_time_ms: Option<Timestamp>,
+    /// For the answer.
+    pub log_start_offset: Offset,
+    /// Whether the very batch was there already (rule 14).
+    pub duplicate: bool,
+    /// The high watermark that acks=all waits for ([`Partition::wait_produce`]).
+    pub required_offset: Offset,
+}
+
+/// How a produce with acks=all that waited ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProduceOutcome {
+    /// Committed.
+    Committed,
+    /// NOT_ENOUGH_REPLICAS_AFTER_APPEND 20: in the log, but the in-sync replicas have become too few (rule 12).
+    NotEnoughReplicasAfterAppend,
+    /// NOT_LEADER_OR_FOLLOWER 6: leadership or the partition is gone; the record may be in the log.
+    NotLeader,
+    /// KAFKA_STORAGE_ERROR 56: the disk failed to keep it; the record may be in the log.
+    StorageFailed,
+}
+
+/// What becomes of a produce that would wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProduceWait {
+    /// The token will be woken with an outcome, once.
+    Registered,
+    /// There is nothing to wait for.
+    Done(ProduceOutcome),
+}
+
+/// What the caller must do after a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Let the fetch look again (it may find more bytes, another leader, or the partition gone).
+    WakeFetch(WaitToken),
+    /// Answer the produce.
+    WakeProduce {
+        /// Who.
+        token: WaitToken,
+        /// With what.
+        outcome: ProduceOutcome,
+    },
+    /// Take [`Partition::flush_job`], run it outside of the lock, report by [`Partition::flushed`].
+    Flush,
+}
+
+/// One replica of one partition. All calls are quick except for the log's writes; reading goes through a
+/// [`PartitionView`], outside of whatever lock holds the partition.
+#[derive(Debug)]
+pub struct Partition {
+    id: TopicIdPartition,
+    settings: PartitionSettings,
+    log: Box<dyn ReplicaLog>,
+    reader: Arc<dyn ReplicaReader>,
+    leader: Option<Leader>,
+    high_watermark: Offset,
+    /// Everything below survives a loss of power, as far as we know.
+    flushed_through: Offset,
+    flush_running: bool,
+    /// Set by a failed sync or by [`Partition::close`]; nothing is taken any more.
+    closed: Option<ProduceOutcome>,
+    waits: Waits,
+}
+
+impl Partition {
+    /// A replica that neither leads nor follows yet. `checkpointed_high_watermark` is what was last stored for it
+    /// (0 if nothing); nothing between it and the log's end counts as committed before a leader says so.
+    pub fn new(
+        id: TopicIdPartition,
+        settings: PartitionSettings,
+        log: Box<dyn ReplicaLog>,
+        checkpointed_high_watermark: Offset,
+    ) -> Self {
+        let reader = log.reader();
+        let high_watermark = checkpointed_high_watermark.clamp(log.log_start_offset(), log.log_end_offset());
+        Self {
+            id,
+            settings,
+            reader,
+            leader: None,
+            high_watermark,
+            flushed_through: high_watermark,
+            flush_running: false,
+            closed: None,
+            waits: Waits::default(),
+            log,
+        }
+    }
+
+    /// Which partition this is.
+    pub fn id(&self) -> &TopicIdPartition {
+        &self.id
+    }
+
+    /// The offset below which everything is committed; to be checkpointed from time to time.
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// First offset that can be read.
+    pub fn log_start_offset(&self) -> Offset {
+        self.log.log_start_offset()
+    }
+
+    /// The offset after the last record.
+    pub fn log_end_offset(&self) -> Offset {
+        self.log.log_end_offset()
+    }
+
+    /// Bytes in the log.
+    pub fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
+    }
+
+    /// The present reign, if this replica leads.
+    pub fn leadership(&self) -> Option<&Leadership> {
+        self.leader.as_ref().map(|leader| &leader.leadership)
+    }
+
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// Whether fewer replicas are in sync than the topic demands; false unless leading.
+    pub fn is_under_min_in_sync(&self) -> bool {
+        self.leader.as_ref().is_some_and(|leader| !leader.has_enough_in_sync(self.settings.min_insync_replicas))
+    }
+
+    /// Takes new settings; a smaller minimum may commit what was frozen.
+    pub fn update_settings(&mut self, settings: PartitionSettings) -> Vec<Effect> {
+        self.settings = settings;
+        self.advance()
+    }
+
+    /// Begins a reign, or continues it with another ISR. A decision older than the present one is ignored. The epoch
+    /// and where it begins are durable before anything is served.
+    pub fn lead(&mut self, leadership: Leadership) -> Result<Vec<Effect>, StorageError> {
+        if self.closed.is_some() {
+            return Ok(Vec::new());
+        }
+        let same_reign = match &self.leader {
+            Some(now) => {
+                let (new, now) = (&leadership, &now.leadership);
+                if (new.leader_epoch, new.partition_epoch) < (now.leader_epoch, now.partition_epoch) {
+                    return Ok(Vec::new());
+                }
+                new.leader_epoch == now.leader_epoch
+            }
+            None => false,
+        };
+        match &mut self.leader {
+            Some(leader) if same_reign => leader.leadership = leadership,
+            leader => {
+                let epoch_start_offset = self.log.log_end_offset();
+                self.log.assign_epoch(leadership.leader_epoch, epoch_start_offset)?;
+                *leader = Some(Leader { leadership, epoch_start_offset });
+            }
+        }
+        Ok(self.advance())
+    }
+
+    /// Ends the reign: everyone who waits is woken and will find another leader.
+    pub fn resign(&mut self) -> Vec<Effect> {
+        self.leader = None;
+        self.wake_all(ProduceOutcome::NotLeader)
+    }
+
+    /// Ends the partition's life here (deleted, or the broker stops): everyone who waits is woken, nothing is taken
+    /// any more.
+    pub fn close(&mut self) -> Vec<Effect> {
+        self.leader = None;
+        self.closed = Some(ProduceOutcome::NotLeader);
+        self.wake_all(ProduceOutcome::NotLeader)
+    }
+
+    /// Forces the log to the disk and leaves what makes the next start quick. After [`Partition::close`] only.
+    pub fn close_log(&mut self) -> Result<(), StorageError> {
+        assert!(self.closed.is_some(), "a partition is closed before its log");
+        self.log.close()
+    }
+
+    /// Appends one batch. `expected_epoch` is for writers that hold the partition by its epoch (coordinators).
+    pub fn append(
+        &mut self,
+        batch: ValidatedBatch,
+        acks: Acks,
+        expected_epoch: Option<LeaderEpoch>,
+        now_ms: Timestamp,
+    ) -> Result<(Appended, Vec<Effect>), AppendError> {
+        let (min_in_sync, in_sync, leader_epoch) = {
+            let leader = self.leader(expected_epoch)?;
+            let leadership = &leader.leadership;
+            (leader.min_in_sync(self.settings.min_insync_replicas), leadership.in_sync.len(), leadership.leader_epoch)
+        };
+        if acks == Acks::All && in_sync < min_in_sync {
+            return Err(AppendError::NotEnoughReplicas { in_sync, required: min_in_sync });
+        }
+        let size = batch.size_bytes();
+        let appended = self.log.append(batch, leader_epoch, now_ms).map_err(AppendError::Log)?;
+        let required_offset = appended.last_offset + 1;
+        let effects = if appended.duplicate {
+            Vec::new()
+        } else {
+            assert_eq!(self.log.log_end_offset(), required_offset, "a batch is appended at the end");
+            self.waits.appended(required_offset, size);
+            self.advance()
+        };
+        let appended = Appended {
+            base_offset: appended.base_offset,
+            last_offset: appended.last_offset,
+            log_append_time_ms: appended.log_append_time_ms,
+            log_start_offset: self.log.log_start_offset(),
+            duplicate: appended.duplicate,
+            required_offset,
+        };
+        Ok((appended, effects))
+    }
+
+    /// Waits until everything below `required_offset` is committed.
+    pub fn wait_produce(&mut self, token: WaitToken, required_offset: Offset) -> Result<ProduceWait, WaitError> {
+        if let Some(outcome) = self.closed {
+            return Ok(ProduceWait::Done(outcome));
+        }
+        if self.leader.is_none() {
+            return Ok(ProduceWait::Done(ProduceOutcome::NotLeader));
+        }
+        if self.high_watermark >= required_offset {
+            return Ok(ProduceWait::Done(self.committed_outcome()));
+        }
+        self.waits.wait_committed(token, required_offset)?;
+        Ok(ProduceWait::Registered)
+    }
+
+    /// Waits for something new to read. The caller has read (or found nothing) up to `seen_end`, the visible end of
+    /// its [`PartitionView`]: if that has moved on since, there is nothing to wait for. Otherwise the token is woken
+    /// once anything from `fetch_offset` on is visible and `wanted_bytes` have become visible since. A request over
+    /// several partitions whose sum counts waits on each with `wanted_bytes` 1 and looks at the sum itself.
+    pub fn wait_fetch(
+        &mut self,
+        token: WaitToken,
+        fetch_offset: Offset,
+        seen_end: Offset,
+        wanted_bytes: u64,
+        isolation: Isolation,
+    ) -> Result<Waiting, WaitError> {
+        let visible_end = self.visible_end(isolation);
+        if self.leader.is_none() || visible_end > seen_end.max(fetch_offset) {
+            return Ok(Waiting::Ready);
+        }
+        if wanted_bytes <= 1 || fetch_offset > visible_end {
+            self.waits.wait_visible(token, seen_end.max(fetch_offset))?;
+        } else {
+            self.waits.wait_bytes(token, wanted_bytes)?;
+        }
+        Ok(Waiting::Registered)
+    }
+
+    /// Stops waiting (time is over, the client is gone); false if the token has been woken or never waited.
+    pub fn cancel(&mut self, token: WaitToken) -> bool {
+        self.waits.cancel(token)
+    }
+
+    /// What reading needs, to be used without the partition. Fails unless this replica leads at that epoch.
+    pub fn view(&self, requested_epoch: Option<LeaderEpoch>) -> Result<PartitionView, LeadershipError> {
+        let leader = self.leader(requested_epoch)?;
+        Ok(PartitionView {
+            reader: Arc::clone(&self.reader),
+            leader_epoch: leader.leadership.leader_epoch,
+            epoch_start_offset: leader.epoch_start_offset,
+            high_watermark: self.high_watermark,
+            last_stable_offset: self.visible_end(Isolation::ReadCommitted),
+            log_end_offset: self.log.log_end_offset(),
+        })
+    }
+
+    /// Where an epoch ends (rule 29): the largest known epoch at or below `epoch` and its end; `None` (-1/-1 on the
+    /// wire) for one above the present, or if nothing is known.
+    pub fn epoch_end(
+        &self,
+        epoch: LeaderEpoch,
+        requested_epoch: Option<LeaderEpoch>,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, LeadershipError> {
+        self.leader(requested_epoch)?;
+        Ok(if epoch < 0 { None } else { self.log.epoch_end(epoch) })
+    }
+
+    /// Raises the log start to an offset that is committed; others are ignored.
+    pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
+        if offset > self.log.log_start_offset() && offset <= self.high_watermark {
+            self.log.advance_log_start(offset)?;
+        }
+        Ok(())
+    }
+
+    /// Applies retention and time-based rolls; to be called every few minutes. True if anything went.
+    pub fn maintain(&mut self, now_ms: Timestamp) -> Result<bool, StorageError> {
+        if self.closed.is_some() { Ok(false) } else { self.log.maintain(self.high_watermark, now_ms) }
+    }
+
+    /// The sync that [`Effect::Flush`] asks for; `None` if one runs already (its end will ask again if needed) or
+    /// there is nothing to force.
+    pub fn flush_job(&mut self) -> Option<FlushJob> {
+        if self.flush_running || self.closed.is_some() {
+            return None;
+        }
+        let job = self.log.flush_job()?;
+        self.flush_running = true;
+        Some(job)
+    }
+
+    /// Reports the end of a [`FlushJob`]. A failed one closes the partition: what was written since the last good
+    /// one may be lost, and only a restart finds out.
+    pub fn flushed(&mut self, through: Offset, result: &Result<(), StorageError>) -> Vec<Effect> {
+        self.flush_running = false;
+        match result {
+            Ok(()) => {
+                self.flushed_through = self.flushed_through.max(through);
+                self.advance()
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.id.topic_partition, %error, "a sync failed, the partition is closed");
+                self.leader = None;
+                self.closed = Some(ProduceOutcome::StorageFailed);
+                self.wake_all(ProduceOutcome::StorageFailed)
+            }
+        }
+    }
+
+    fn leader(&self, requested_epoch: Option<LeaderEpoch>) -> Result<&Leader, LeadershipError> {
+        if self.closed.is_some() {
+            return Err(LeadershipError::Closed);
+        }
+        let leader = self.leader.as_ref().ok_or(LeadershipError::NotLeader)?;
+        check_epoch(leader.leadership.leader_epoch, requested_epoch)?;
+        Ok(leader)
+    }
+
+    /// The end that a consumer may see. Without transactions both isolations see the same.
+    fn visible_end(&self, _isolation: Isolation) -> Offset {
+        self.high_watermark
+    }
+
+    fn committed_outcome(&self) -> ProduceOutcome {
+        if self.is_under_min_in_sync() {
+            ProduceOutcome::NotEnoughReplicasAfterAppend
+        } else {
+            ProduceOutcome::Committed
+        }
+    }
+
+    /// Moves the high watermark as far as it may, wakes whom that serves, and asks for a sync if one is due.
+    fn advance(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(leader) = &self.leader else {
+            return effects;
+        };
+        let log_end = self.log.log_end_offset();
+        let unforced = log_end - self.flushed_through;
+        let mut committed = log_end;
+        if let Some(messages) = self.settings.flush_messages {
+            if messages <= 1 {
+                committed = committed.min(self.flushed_through);
+            }
+            let due = i64::try_from(messages.max(1)).unwrap_or(i64::MAX);
+            if unforced >= due && !self.flush_running {
+                effects.push(Effect::Flush);
+            }
+        }
+        let may_move = leader.is_alone() && leader.has_enough_in_sync(self.settings.min_insync_replicas);
+        if may_move && committed > self.high_watermark {
+            self.high_watermark = committed;
+            let mut woken = Vec::new();
+            self.waits.visible_to(committed, &mut woken);
+            effects.extend(woken.drain(..).map(Effect::WakeFetch));
+            self.waits.committed_to(committed, &mut woken);
+            let outcome = self.committed_outcome();
+            effects.extend(woken.into_iter().map(|token| Effect::WakeProduce { token, outcome }));
+        }
+        effects
+    }
+
+    fn wake_all(&mut self, outcome: ProduceOutcome) -> Vec<Effect> {
+        let (fetches, produces) = self.waits.drain();
+        let produces = produces.into_iter().map(|token| Effect::WakeProduce { token, outcome });
+        fetches.into_iter().map(Effect::WakeFetch).chain(produces).collect()
+    }
+}
