@@ -59,6 +59,10 @@ pub trait Generate: Sized {
     fn generate(source: &mut Source, version: i16) -> Self;
     /// Appends what `toString` of Kafka's generated class gives for this value.
     fn print_like_kafka(&self, out: &mut String);
+    /// The same where the value is an element of an array.
+    fn print_element_like_kafka(&self, out: &mut String) {
+        self.print_like_kafka(out);
+    }
 }
 
 macro_rules! generate_number {
@@ -134,6 +138,11 @@ impl Generate for Text {
     fn print_like_kafka(&self, out: &mut String) {
         let _ = write!(out, "'{self}'");
     }
+
+    /// Kafka quotes no strings in arrays.
+    fn print_element_like_kafka(&self, out: &mut String) {
+        out.push_str(self);
+    }
 }
 
 impl Generate for Bytes {
@@ -168,7 +177,7 @@ impl<T: Generate> Generate for Vec<T> {
             if index > 0 {
                 out.push_str(", ");
             }
-            element.print_like_kafka(out);
+            element.print_element_like_kafka(out);
         }
         out.push(']');
     }

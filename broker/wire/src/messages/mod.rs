@@ -133,6 +133,13 @@ macro_rules! apis {
                 }
             }
 
+            /// The request of this key with nothing set.
+            pub fn default_of(key: ApiKey) -> Self {
+                match key {
+                    $(ApiKey::$name => Self::$name($request::default()),)*
+                }
+            }
+
             /// A random request of this key that the version can carry.
             #[cfg(feature = "generate")]
             pub fn generate(source: &mut crate::generate::Source, key: ApiKey, version: i16) -> Self {
@@ -178,6 +185,13 @@ macro_rules! apis {
             pub const fn key(&self) -> ApiKey {
                 match self {
                     $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+
+            /// The response of this key with nothing set.
+            pub fn default_of(key: ApiKey) -> Self {
+                match key {
+                    $(ApiKey::$name => Self::$name($response::default()),)*
                 }
             }
 
