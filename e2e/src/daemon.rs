@@ -127,6 +127,7 @@ impl Daemon {
     }
 
     /// Asks it to end (SIGTERM), and kills it when it has not after `patience`.
+    #[expect(clippy::disallowed_methods, reason = "a child can only be polled without a runtime")]
     pub fn stop(mut self, patience: Duration) {
         let pid = Pid::from_child(&self.child);
         let deadline = Instant::now() + patience;

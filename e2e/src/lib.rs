@@ -9,9 +9,18 @@
 //! as a user does: charts, resources, pods and Kafka clients.
 
 pub mod certificates;
+pub mod cgroups;
+pub mod cluster;
+pub mod command;
 pub mod control_plane;
 pub mod daemon;
+pub mod diagnosis;
 pub mod kubeconfig;
+pub mod leftovers;
+pub mod network;
+pub mod node;
 pub mod ports;
+pub mod provisioner;
 pub mod tools;
+pub mod wait;
 pub mod workspace;
