@@ -20,7 +20,7 @@ mod waits;
 pub use error::{AppendError, LeadershipError, ListOffsetsError, ReadError};
 pub use leader::Leadership;
 pub use log_port::{
-    AppendRefusal, FlushJob, LogAppended, LogReadError, ReplicaLog, ReplicaReader, StorageError, TimedOffset,
+    AppendRefusal, FlushDone, FlushJob, LogAppended, LogReadError, ReplicaLog, ReplicaReader, StorageError, TimedOffset,
 };
 pub use partition::{Acks, Appended, Effect, Partition, PartitionSettings, ProduceOutcome, ProduceWait};
 pub use view::{Fetched, Isolation, ListedOffset, OffsetSpec, PartitionView};

@@ -2,6 +2,7 @@
 //! What a replica needs from the log that it owns. Tests and the simulation have logs of their own behind it.
 //! Must not know files or the formats in them.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -95,7 +96,21 @@ pub struct FlushJob {
     /// Once it has succeeded, everything below this offset survives a loss of power.
     pub through: Offset,
     /// The sync itself. Never to be tried again after an error.
-    pub run: Box<dyn FnOnce() -> Result<(), StorageError> + Send>,
+    pub run: Box<dyn FnOnce() -> Result<FlushDone, StorageError> + Send>,
+}
+
+/// A sync that has succeeded.
+pub struct FlushDone {
+    /// Everything below this offset survives a loss of power.
+    pub through: Offset,
+    /// What the log wants to have back ([`ReplicaLog::flushed`]); its own business.
+    pub receipt: Box<dyn Any + Send>,
+}
+
+impl Debug for FlushDone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlushDone").field("through", &self.through).finish_non_exhaustive()
+    }
 }
 
 impl Debug for FlushJob {
@@ -132,6 +147,9 @@ pub trait ReplicaLog: Debug + Send {
 
     /// The sync of all that is not forced yet; `None` if there is nothing.
     fn flush_job(&mut self) -> Option<FlushJob>;
+
+    /// Takes note of a sync that has succeeded.
+    fn flushed(&mut self, done: FlushDone);
 
     /// Raises the log start; data wholly below may go.
     fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError>;

@@ -9,7 +9,7 @@ use odradek_records::ValidatedBatch;
 
 use crate::error::{AppendError, LeadershipError};
 use crate::leader::{Leader, Leadership};
-use crate::log_port::{FlushJob, ReplicaLog, ReplicaReader, StorageError};
+use crate::log_port::{FlushDone, FlushJob, ReplicaLog, ReplicaReader, StorageError};
 use crate::view::{Isolation, PartitionView, check_epoch};
 use crate::waits::{WaitError, WaitToken, Waiting, Waits};
 
@@ -356,11 +356,12 @@ impl Partition {
 
     /// Reports the end of a [`FlushJob`]. A failed one closes the partition: what was written since the last good
     /// one may be lost, and only a restart finds out.
-    pub fn flushed(&mut self, through: Offset, result: &Result<(), StorageError>) -> Vec<Effect> {
+    pub fn flushed(&mut self, result: Result<FlushDone, StorageError>) -> Vec<Effect> {
         self.flush_running = false;
         match result {
-            Ok(()) => {
-                self.flushed_through = self.flushed_through.max(through);
+            Ok(done) => {
+                self.flushed_through = self.flushed_through.max(done.through);
+                self.log.flushed(done);
                 self.advance()
             }
             Err(error) => {

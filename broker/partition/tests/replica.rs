@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use odradek_model::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use odradek_partition::{
-    Acks, AppendError, AppendRefusal, Effect, FlushJob, Isolation, Leadership, LeadershipError, ListOffsetsError,
-    LogAppended, LogReadError, OffsetSpec, Partition, PartitionSettings, ProduceOutcome, ProduceWait, ReadError,
-    ReplicaLog, ReplicaReader, StorageError, TimedOffset, WaitToken, Waiting,
+    Acks, AppendError, AppendRefusal, Effect, FlushDone, FlushJob, Isolation, Leadership, LeadershipError,
+    ListOffsetsError, LogAppended, LogReadError, OffsetSpec, Partition, PartitionSettings, ProduceOutcome, ProduceWait,
+    ReadError, ReplicaLog, ReplicaReader, StorageError, TimedOffset, WaitToken, Waiting,
 };
 use odradek_records::{BatchBuilder, BatchHeader, BatchOptions, Batches, ValidatedBatch};
 use proptest::prelude::*;
@@ -109,14 +109,17 @@ impl ReplicaLog for MemoryLog {
         let through = self.state().end();
         let log = self.clone();
         let run = move || {
-            let mut state = log.state();
+            let state = log.state();
             if state.fail {
                 return Err(failure());
             }
-            state.flushed = through;
-            Ok(())
+            Ok(FlushDone { through, receipt: Box::new(through) })
         };
         Some(FlushJob { through, run: Box::new(run) })
+    }
+
+    fn flushed(&mut self, done: FlushDone) {
+        self.state().flushed = *done.receipt.downcast::<Offset>().expect("our own receipt");
     }
 
     fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
@@ -298,14 +301,14 @@ fn flush_after_every_record_acknowledges_only_what_is_forced() {
     // Group commit: what comes while a sync runs waits for the next one.
     assert_eq!(append(&mut partition, 3), []);
     assert_eq!(partition.wait_produce(WaitToken(2), 5), Ok(ProduceWait::Registered));
-    let (through, result) = (first.through, (first.run)());
-    assert_eq!((through, log.state().flushed), (2, 2));
+    assert_eq!(first.through, 2);
+    let result = (first.run)();
     let committed = |token| Effect::WakeProduce { token: WaitToken(token), outcome: ProduceOutcome::Committed };
-    assert_eq!(partition.flushed(through, &result), [Effect::Flush, committed(1)]);
-    assert_eq!(partition.high_watermark(), 2);
+    assert_eq!(partition.flushed(result), [Effect::Flush, committed(1)]);
+    assert_eq!((partition.high_watermark(), log.state().flushed), (2, 2));
     let second = partition.flush_job().expect("something to force");
-    let (through, result) = (second.through, (second.run)());
-    assert_eq!(partition.flushed(through, &result), [committed(2)]);
+    let result = (second.run)();
+    assert_eq!(partition.flushed(result), [committed(2)]);
     assert_eq!(partition.high_watermark(), 5);
 }
 
@@ -316,8 +319,8 @@ fn flush_after_some_records_is_asked_for_but_not_waited_for() {
     assert_eq!(append(&mut partition, 1), [Effect::Flush]);
     assert_eq!(partition.high_watermark(), 3);
     let job = partition.flush_job().expect("something to force");
-    let (through, result) = (job.through, (job.run)());
-    assert_eq!(partition.flushed(through, &result), []);
+    let result = (job.run)();
+    assert_eq!(partition.flushed(result), []);
     assert_eq!(append(&mut partition, 2), []);
 }
 
@@ -329,10 +332,10 @@ fn a_failed_sync_closes_the_partition() {
     assert_eq!(partition.wait_fetch(WaitToken(2), 0, 0, 1, READ), Ok(Waiting::Registered));
     let job = partition.flush_job().expect("something to force");
     log.state().fail = true;
-    let (through, result) = (job.through, (job.run)());
+    let result = (job.run)();
     let outcome = ProduceOutcome::StorageFailed;
     let expected = [Effect::WakeFetch(WaitToken(2)), Effect::WakeProduce { token: WaitToken(1), outcome }];
-    assert_eq!(partition.flushed(through, &result), expected);
+    assert_eq!(partition.flushed(result), expected);
     assert_eq!(partition.high_watermark(), 0);
     assert_eq!(partition.wait_produce(WaitToken(3), 1), Ok(ProduceWait::Done(outcome)));
     assert!(matches!(partition.view(None), Err(LeadershipError::Closed)));
@@ -532,9 +535,9 @@ proptest! {
                 Step::Append { records } => effects = append(&mut partition, records),
                 Step::Flush => {
                     if let Some(job) = partition.flush_job() {
-                        let (through, result) = (job.through, (job.run)());
+                        let result = (job.run)();
                         flush_due = false;
-                        effects = partition.flushed(through, &result);
+                        effects = partition.flushed(result);
                     }
                 }
                 Step::Fetch { back, wanted, stale } => {
