@@ -63,6 +63,7 @@ pub enum MalformedRecord {
 
 impl<'a> Record<'a> {
     /// Reads the record at the start of `bytes` and gives the bytes after it.
+    #[inline]
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), MalformedRecord> {
         let mut cursor = Cursor::new(bytes);
         let length = read_varint(&mut cursor).ok_or(MalformedRecord::Ends)?;

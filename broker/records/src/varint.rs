@@ -49,7 +49,17 @@ impl NextByte for Cursor<'_> {
 /// Reads a 32-bit number; `None` if the bytes end or the encoding goes on after 5 bytes.
 #[inline]
 pub(crate) fn read_varint(source: &mut impl NextByte) -> Option<i32> {
-    let mut byte = source.next_byte()?;
+    let byte = source.next_byte()?;
+    // Most numbers in records are below 64.
+    if byte & 0x80 == 0 {
+        return Some(i32::from(byte >> 1) ^ -i32::from(byte & 1));
+    }
+    read_long_varint(source, byte)
+}
+
+#[inline]
+fn read_long_varint(source: &mut impl NextByte, first: u8) -> Option<i32> {
+    let mut byte = first;
     let mut raw = u32::from(byte & 0x7f);
     let mut shift = 7;
     while byte & 0x80 != 0 {
