@@ -105,6 +105,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError>;
 
+    /// Writes both pieces one after the other at `offset`, in one call to the system where it can. As
+    /// [`write_at`](Self::write_at) otherwise.
+    fn write_pair_at(&self, first: &[u8], second: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.write_at(first, offset)?;
+        self.write_at(second, offset + first.len() as u64)
+    }
+
     /// Cuts or zero-extends the file to `len` bytes.
     fn truncate(&self, len: u64) -> Result<(), DiskError>;
 

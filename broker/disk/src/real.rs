@@ -167,6 +167,28 @@ impl DiskFile for RealFile {
         self.file.write_all_at(bytes, offset).map_err(at(DiskOperation::Write, &self.path))
     }
 
+    // Darwin has no positional gathering write in rustix; there the port's two writes do.
+    #[cfg(target_os = "linux")]
+    fn write_pair_at(&self, first: &[u8], second: &[u8], offset: u64) -> Result<(), DiskError> {
+        let total = first.len() + second.len();
+        let mut done = 0;
+        while done < first.len() {
+            let pieces = [io::IoSlice::new(&first[done..]), io::IoSlice::new(second)];
+            match rustix::io::pwritev(&self.file, &pieces, offset + done as u64) {
+                Ok(0) if total > done => {
+                    let error = io::Error::from(io::ErrorKind::WriteZero);
+                    return Err(DiskError::new(DiskOperation::Write, &self.path, error));
+                }
+                Ok(written) => done += written,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(DiskError::new(DiskOperation::Write, &self.path, errno.into())),
+            }
+        }
+        // A short write may have ended inside the second piece.
+        let rest = &second[(done - first.len()).min(second.len())..];
+        if rest.is_empty() { Ok(()) } else { self.write_at(rest, offset + done as u64) }
+    }
+
     fn truncate(&self, len: u64) -> Result<(), DiskError> {
         self.file.set_len(len).map_err(at(DiskOperation::Truncate, &self.path))
     }
