@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Watches and queues: which change leads to a pass over which resource. Decides nothing else.
+//!
+//! Only Clusters and Topics are kept in memory, without managed fields; of everything else the
+//! watches carry metadata alone. One object that cannot be read does not stop a watch.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{BoxStream, SelectAll};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, ReconcileRequest, trigger_self, trigger_with};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{Config, Predicate, PredicateConfig, WatchStreamExt, applier, predicates, watcher};
+use kube::{Client, Resource, ResourceExt};
+use odradek_crds::{Cluster, Topic, names};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tracing::{debug, warn};
+
+use crate::cluster::{self, ReconcileError};
+use crate::context::Context;
+use crate::topic;
+use crate::{OPERATOR, conditions};
+
+/// Clusters worked on at once: a pass is some 20 calls, mostly waiting.
+const CLUSTERS_AT_ONCE: u16 = 8;
+/// Topics worked on at once; they share one connection per Cluster.
+const TOPICS_AT_ONCE: u16 = 16;
+/// Changes within this time lead to one pass.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Wait after an error.
+const ERROR_WAIT: Duration = Duration::from_secs(5);
+/// A pass may take this long in all: every call of it has a deadline, this bounds their sum.
+const PASS_DEADLINE: Duration = Duration::from_secs(120);
+
+type Guarded<K> = DeserializeGuard<K>;
+type Queue<K> = SelectAll<BoxStream<'static, Result<ReconcileRequest<Guarded<K>>, watcher::Error>>>;
+
+/// Which namespaces are watched.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// One; several are several runs.
+    Namespace(String),
+}
+
+impl Scope {
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        match self {
+            Self::All => Api::all(client.clone()),
+            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+        }
+    }
+}
+
+/// Works on the Clusters and Topics of a scope, for ever.
+pub async fn run(scope: Scope, context: Arc<Context>) {
+    tokio::join!(run_clusters(scope.clone(), Arc::clone(&context)), run_topics(scope, context));
+}
+
+async fn run_clusters(scope: Scope, context: Arc<Context>) {
+    let client = &context.client;
+    let (store, mut queue) = primary::<Cluster>(&scope, client);
+    queue.push(related::<StatefulSet>(&scope, client));
+    queue.push(related::<Service>(&scope, client));
+    queue.push(related::<ConfigMap>(&scope, client));
+    queue.push(related::<PersistentVolumeClaim>(&scope, client));
+    queue.push(related::<Pod>(&scope, client));
+    let config = Config::default().concurrency(CLUSTERS_AT_ONCE).debounce(DEBOUNCE);
+    applier(
+        |object: Arc<Guarded<Cluster>>, context: Arc<Context>| {
+            Box::pin(async move {
+                match &object.0 {
+                    Ok(cluster) => {
+                        measured(cluster::KIND, &context, cluster::reconcile(Arc::new(cluster.clone()), Arc::clone(&context)))
+                            .await
+                    }
+                    Err(invalid) => {
+                        report_unreadable::<Cluster>(&invalid.metadata, &invalid.error, &context).await;
+                        Ok(Action::await_change())
+                    }
+                }
+            })
+        },
+        after_error,
+        Arc::clone(&context),
+        store,
+        queue,
+        config,
+    )
+    .for_each(|result| async move {
+        if let Err(error) = result {
+            log_error(cluster::KIND, &error);
+        }
+    })
+    .await;
+}
+
+async fn run_topics(scope: Scope, context: Arc<Context>) {
+    let client = &context.client;
+    let (store, mut queue) = primary::<Topic>(&scope, client);
+    // A Cluster that became available, or went, matters to each of its Topics.
+    let topics = store.clone();
+    let changes = watcher(scope.api::<PartialObjectMeta<Cluster>>(client), watcher::Config::default())
+        .default_backoff()
+        .touched_objects();
+    queue.push(
+        trigger_with(changes, move |cluster: PartialObjectMeta<Cluster>| {
+            let (name, namespace) = (cluster.name_any(), cluster.namespace());
+            topics
+                .state()
+                .into_iter()
+                .filter(|topic| topic.namespace() == namespace)
+                .filter(|topic| topic.0.as_ref().is_ok_and(|topic| topic.spec.cluster_ref.name == name))
+                .map(|topic| ReconcileRequest::from(ObjectRef::from_obj(topic.as_ref())))
+                .collect::<Vec<_>>()
+        })
+        .boxed(),
+    );
+    let siblings = store.clone();
+    let config = Config::default().concurrency(TOPICS_AT_ONCE).debounce(DEBOUNCE);
+    applier(
+        move |object: Arc<Guarded<Topic>>, context: Arc<Context>| {
+            let siblings = siblings.clone();
+            Box::pin(async move {
+                match &object.0 {
+                    Ok(topic) => {
+                        let siblings = same_topic(topic, &siblings);
+                        let pass = topic::reconcile(Arc::new(topic.clone()), siblings, Arc::clone(&context));
+                        measured(topic::KIND, &context, pass).await
+                    }
+                    Err(invalid) => {
+                        report_unreadable::<Topic>(&invalid.metadata, &invalid.error, &context).await;
+                        Ok(Action::await_change())
+                    }
+                }
+            })
+        },
+        after_error,
+        Arc::clone(&context),
+        store,
+        queue,
+        config,
+    )
+    .for_each(|result| async move {
+        if let Err(error) = result {
+            log_error(topic::KIND, &error);
+        }
+    })
+    .await;
+}
+
+/// The other Topics that mean the same topic.
+fn same_topic(topic: &Topic, store: &Store<Guarded<Topic>>) -> Vec<Arc<Topic>> {
+    store
+        .state()
+        .into_iter()
+        .filter_map(|other| match &other.0 {
+            Ok(other)
+                if other.namespace() == topic.namespace()
+                    && other.uid() != topic.uid()
+                    && other.topic_name() == topic.topic_name() =>
+            {
+                Some(Arc::new(other.clone()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The watch of the resources themselves: kept in a store; a pass for each change that is not only ours.
+fn primary<K>(scope: &Scope, client: &Client) -> (Store<Guarded<K>>, Queue<K>)
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store::<Guarded<K>>();
+    let api: Api<Guarded<K>> = match scope {
+        Scope::All => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    };
+    let changes = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| {
+            // Twice as much memory as the resource itself, and nobody here reads it.
+            object.meta_mut().managed_fields = None;
+        })
+        .reflect(writer)
+        .applied_objects()
+        // Our own status must not lead to the next pass.
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
+            PredicateConfig::default(),
+        );
+    let mut queue: Queue<K> = SelectAll::new();
+    queue.push(trigger_self(changes, ()).boxed());
+    (store, queue)
+}
+
+/// A watch of objects made for Clusters, by their label. Only metadata is carried.
+fn related<Child>(
+    scope: &Scope,
+    client: &Client,
+) -> BoxStream<'static, Result<ReconcileRequest<Guarded<Cluster>>, watcher::Error>>
+where
+    Child: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let labelled = watcher::Config::default().labels(names::CLUSTER_LABEL);
+    let changes =
+        watcher(scope.api::<PartialObjectMeta<Child>>(client), labelled).default_backoff().touched_objects();
+    trigger_with(changes, |child: PartialObjectMeta<Child>| {
+        // The label only says whom to ask to look; whose the object is, its controller says.
+        let cluster = child.labels().get(names::CLUSTER_LABEL)?;
+        let namespace = child.namespace()?;
+        Some(ReconcileRequest::from(ObjectRef::<Guarded<Cluster>>::new(cluster).within(&namespace)))
+    })
+    .boxed()
+}
+
+/// Runs a pass within its deadline and counts it.
+async fn measured(
+    kind: &'static str,
+    context: &Context,
+    pass: impl Future<Output = Result<Action, ReconcileError>>,
+) -> Result<Action, ReconcileError> {
+    let begun = Instant::now();
+    let result = match tokio::time::timeout(PASS_DEADLINE, pass).await {
+        Ok(result) => result,
+        Err(_) => {
+            warn!(kind, seconds = PASS_DEADLINE.as_secs(), "a pass did not end in time and is begun anew");
+            Ok(Action::requeue(ERROR_WAIT))
+        }
+    };
+    let now = Timestamp::now().as_millisecond() as f64 / 1000.0;
+    context.metrics.reconciled(kind, result.is_ok(), begun.elapsed(), now);
+    result
+}
+
+/// A failed call is tried again after a fixed time: the watches bring real changes earlier.
+#[allow(clippy::needless_pass_by_value)]
+fn after_error<K: Resource>(_: Arc<K>, _: &ReconcileError, _: Arc<Context>) -> Action {
+    Action::requeue(ERROR_WAIT)
+}
+
+fn log_error<E: std::error::Error>(kind: &str, error: &E) {
+    use std::fmt::Write;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    // A resource that was deleted meanwhile is no trouble.
+    if text.contains("not found in local store") {
+        debug!(kind, "{text}");
+    } else {
+        warn!(kind, "{text}");
+    }
+}
+
+/// Says on the resource itself that it cannot be read: the definition is of another version, or was
+/// edited by hand.
+async fn report_unreadable<K>(metadata: &kube::api::ObjectMeta, error: &str, context: &Context)
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let (Some(name), Some(namespace)) = (&metadata.name, &metadata.namespace) else { return };
+    warn!(kind = %K::kind(&()), name, namespace, error, "cannot read the resource");
+    let message = format!("this operator cannot read the resource: {error}; install the definitions of its version");
+    let drafts = vec![
+        conditions::draft("Ready", false, "Unreadable", message.clone()),
+        conditions::draft("Stalled", true, "Unreadable", message),
+    ];
+    let conditions = conditions::merge(&[], drafts, metadata.generation, &Context::now());
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": name},
+        "status": {"observedGeneration": metadata.generation, "conditions": conditions},
+    });
+    let api: Api<Guarded<K>> = Api::namespaced(context.client.clone(), namespace);
+    let params = PatchParams::apply(OPERATOR).force();
+    if let Err(error) =
+        crate::calls::bounded("write the status", api.patch_status(name, &params, &Patch::Apply(&patch))).await
+    {
+        warn!(name, namespace, %error, "cannot write the status");
+    }
+}
