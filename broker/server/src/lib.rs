@@ -1,2 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in the making)
+//! The broker's server: sockets, requests, and the parts of the broker that requests meet.
+//!
+//! - [`net`]: listeners, connections, frames, byte budgets.
+//! - [`http`], [`health`], [`metrics`]: probes and metrics.
+//! - [`settings`]: the broker's settings by Kafka's names.
+//!
+//! The crate must not know the composition (configuration file, threads, signals: `odradek-runtime`) nor real files.
+mod api;
+pub mod broker;
+pub mod clock;
+pub mod controller;
+pub mod coordinators;
+pub mod dispatch;
+mod error_code;
+mod error_table;
+pub mod failure;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod net;
+pub mod producer_ids;
+pub mod replica;
+pub mod replicas;
+mod setting_source;
+pub mod settings;

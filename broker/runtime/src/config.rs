@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The broker's configuration file: one YAML document with typed keys, plus `config:` with Kafka's names.
+//! It only reads and checks; it must not open folders or sockets.
+//!
+//! ```yaml
+//! clusterId: Fb3pXaYpTjOBkB1mPZ0u8g      # required; 1 to 64 of [A-Za-z0-9_-]
+//! brokerId: 0                            # required; 0 or above
+//! dataFolder: /var/lib/odradek           # required; one folder of one broker
+//! listeners:                             # required; map by name
+//! - {name: plain, bind: "0.0.0.0:9092", advertised: "c-0.ns.svc:9092"}
+//! - {name: private, bind: "0.0.0.0:9090", advertised: "c-0.ns.svc:9090"}
+//! http: "0.0.0.0:9404"                   # optional; no probes and metrics without it
+//! rack: zone-a                           # optional
+//! memoryLimitBytes: 536870912            # optional; default: the cgroup's limit, else the machine's memory
+//! workerThreads: 2                       # optional; default: the cores this process may use
+//! log: {format: json, level: info}       # optional; format text or json, level as in RUST_LOG
+//! config:                                # optional; Kafka's names; values text, number or boolean
+//!   auto.create.topics.enable: false
+//! ```
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use odradek_model::ClusterId;
+use odradek_server::settings::{BrokerSettings, SettingsError};
+use serde::Deserialize;
+
+/// Longest configuration file: a thousand times a usual one.
+pub const LARGEST_FILE: usize = 1024 * 1024;
+
+/// Why a configuration was refused: one line for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not YAML, an unknown key, a missing key or a wrong type.
+    #[error("{0}")]
+    Syntax(String),
+    /// A setting under `config:`.
+    #[error("config: {0}")]
+    Setting(#[from] SettingsError),
+    /// A value that is not allowed.
+    #[error("{key}: {problem}")]
+    Value {
+        /// Path of the key.
+        key: String,
+        /// What is wrong with it and what is allowed.
+        problem: String,
+    },
+}
+
+/// A broker's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster that the data folder must belong to; `None`: whatever it belongs to, a new one if it is empty.
+    pub cluster_id: Option<ClusterId>,
+    /// This broker's id.
+    pub broker_id: i32,
+    /// Its data folder.
+    pub data_folder: PathBuf,
+    /// Kafka listeners.
+    pub listeners: Vec<ListenerConfig>,
+    /// Probes and metrics.
+    pub http: Option<SocketAddr>,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+    /// Memory to derive budgets from; `None`: ask the system.
+    pub memory_limit_bytes: Option<u64>,
+    /// Threads that serve; `None`: one per core.
+    pub worker_threads: Option<usize>,
+    /// Log output.
+    pub log: LogConfig,
+    /// Settings by Kafka's names.
+    pub settings: BrokerSettings,
+}
+
+/// One Kafka listener.
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    /// Its name; unique.
+    pub name: String,
+    /// Where it listens; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Host and port that clients of this listener are told; `None`: where it listens.
+    pub advertised: Option<(String, u16)>,
+}
+
+/// Form and detail of log output.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LogConfig {
+    /// Form of a line.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// Filter as in RUST_LOG; `None`: info.
+    pub level: Option<String>,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For collectors.
+    Json,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    cluster_id: String,
+    broker_id: i32,
+    data_folder: PathBuf,
+    listeners: Vec<FileListener>,
+    http: Option<String>,
+    rack: Option<String>,
+    memory_limit_bytes: Option<u64>,
+    worker_threads: Option<usize>,
+    #[serde(default)]
+    log: LogConfig,
+    #[serde(default)]
+    config: BTreeMap<String, Scalar>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileListener {
+    name: String,
+    bind: String,
+    advertised: Option<String>,
+}
+
+/// A value under `config:`: whatever YAML makes of it, it becomes the text that Kafka would have read.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Boolean(bool),
+    Number(i64),
+    Fraction(f64),
+    Text(String),
+}
+
+impl Config {
+    /// Reads a configuration from a file of at most [`LARGEST_FILE`] bytes.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = odradek_disk::read_small_file(&odradek_disk::RealDisk, path, LARGEST_FILE)
+            .map_err(|error| ConfigError::Syntax(error.to_string()))?
+            .ok_or_else(|| ConfigError::Syntax("no such file".to_owned()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| ConfigError::Syntax("not UTF-8".to_owned()))?;
+        Self::parse(text)
+    }
+
+    /// Reads a configuration from YAML text.
+    pub fn parse(yaml: &str) -> Result<Self, ConfigError> {
+        let file: File = serde_yaml::from_str(yaml)
+            .map_err(|error| ConfigError::Syntax(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+        let refuse = |key: &str, problem: String| ConfigError::Value { key: key.to_owned(), problem };
+        let cluster_id = ClusterId::new(&file.cluster_id).map_err(|error| refuse("clusterId", error.to_string()))?;
+        if file.broker_id < 0 {
+            return Err(refuse("brokerId", format!("{} is not 0 or above", file.broker_id)));
+        }
+        if file.listeners.is_empty() || file.listeners.len() > 16 {
+            return Err(refuse("listeners", format!("{} listeners; 1 to 16 are allowed", file.listeners.len())));
+        }
+        let mut listeners: Vec<ListenerConfig> = Vec::new();
+        for (i, listener) in file.listeners.into_iter().enumerate() {
+            let key = |part: &str| format!("listeners[{i}].{part}");
+            if listener.name.is_empty() || listeners.iter().any(|l| l.name == listener.name) {
+                return Err(refuse(&key("name"), format!("{:?} is empty or not unique", listener.name)));
+            }
+            let bind = address(&key("bind"), &listener.bind)?;
+            let advertised = match &listener.advertised {
+                Some(text) => Some(host_and_port(&key("advertised"), text)?),
+                None if bind.ip().is_unspecified() => {
+                    let problem = format!("required, as clients cannot connect to {}", bind.ip());
+                    return Err(refuse(&key("advertised"), problem));
+                }
+                None => None,
+            };
+            listeners.push(ListenerConfig { name: listener.name, bind, advertised });
+        }
+        let http = file.http.map(|text| address("http", &text)).transpose()?;
+        if file.worker_threads.is_some_and(|n| !(1..=1024).contains(&n)) {
+            return Err(refuse("workerThreads", "1 to 1024 are allowed".to_owned()));
+        }
+        let given = file.config.into_iter().map(|(name, value)| (name, value.into_text())).collect();
+        Ok(Self {
+            cluster_id: Some(cluster_id),
+            broker_id: file.broker_id,
+            data_folder: file.data_folder,
+            listeners,
+            http,
+            rack: file.rack,
+            memory_limit_bytes: file.memory_limit_bytes,
+            worker_threads: file.worker_threads,
+            log: file.log,
+            settings: BrokerSettings::parse(given)?,
+        })
+    }
+}
+
+impl Scalar {
+    fn into_text(self) -> String {
+        match self {
+            Self::Boolean(value) => value.to_string(),
+            Self::Number(value) => value.to_string(),
+            Self::Fraction(value) => value.to_string(),
+            Self::Text(value) => value,
+        }
+    }
+}
+
+/// Parses settings given by Kafka's names, as under `config:`.
+pub fn settings(given: impl IntoIterator<Item = (String, String)>) -> Result<BrokerSettings, ConfigError> {
+    Ok(BrokerSettings::parse(given.into_iter().collect())?)
+}
+
+fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Value {
+        key: key.to_owned(),
+        problem: format!("{text:?} is not an address and port such as 0.0.0.0:9092 or [::]:9092"),
+    })
+}
+
+/// Parses `host:port`; `key` is named in the error.
+pub fn host_and_port(key: &str, text: &str) -> Result<(String, u16), ConfigError> {
+    let refuse = || ConfigError::Value {
+        key: key.to_owned(),
+        problem: format!("{text:?} is not a host and port such as c-0.ns.svc:9092"),
+    };
+    let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
+    let port: u16 = port.parse().map_err(|_| refuse())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() || host.len() > 253 || port == 0 {
+        return Err(refuse());
+    }
+    Ok((host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+clusterId: Fb3pXaYpTjOBkB1mPZ0u8g
+brokerId: 3
+dataFolder: /var/lib/odradek
+listeners:
+- {name: plain, bind: '0.0.0.0:9092', advertised: 'c-3.ns.svc:9092'}
+- {name: private, bind: '127.0.0.1:9090'}
+http: 0.0.0.0:9404
+log: {format: json}
+config:
+  num.partitions: 6
+  auto.create.topics.enable: false
+  log.retention.ms: '-1'
+";
+
+    #[test]
+    fn a_full_file_is_read() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!(config.broker_id, 3);
+        assert_eq!(config.listeners[0].advertised, Some(("c-3.ns.svc".to_owned(), 9092)));
+        assert_eq!(config.listeners[1].advertised, None);
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.settings.number("num.partitions"), 6);
+        assert!(!config.settings.auto_create_topics());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            (GOOD.replace("brokerId", "brokerID"), "brokerID"),
+            (GOOD.replace("brokerId: 3", "brokerId: -1"), "brokerId"),
+            (GOOD.replace("dataFolder: /var/lib/odradek", ""), "dataFolder"),
+            (GOOD.replace("num.partitions", "num.partition"), "num.partition"),
+            (GOOD.replace("c-3.ns.svc:9092", "c-3.ns.svc"), "listeners[0].advertised"),
+            (GOOD.replace(", advertised: 'c-3.ns.svc:9092'", ""), "listeners[0].advertised"),
+            (GOOD.replace("name: private", "name: plain"), "listeners[1].name"),
+            (GOOD.replace("http: 0.0.0.0:9404", "http: here"), "http"),
+            (GOOD.replace("clusterId: F", "clusterId: F/"), "clusterId"),
+        ];
+        for (yaml, word) in cases {
+            let error = Config::parse(&yaml).unwrap_err().to_string();
+            assert!(error.contains(word), "{word}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where log lines go: stderr, as text or JSON, filtered. Nothing else.
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Why logging could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter is not one.
+    #[error("{0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Something else in this process logs already.
+    #[error("{0}")]
+    Taken(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Starts logging for the process. RUST_LOG, if set, wins over the configured level.
+pub fn start(config: &LogConfig) -> Result<(), LoggingError> {
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
+        _ => EnvFilter::try_new(config.level.as_deref().unwrap_or("info"))?,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,
+        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
+    }
+    Ok(())
+}

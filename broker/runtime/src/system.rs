@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The machine's clock, randomness and boot id. Nothing else.
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use odradek_server::clock::{Clock, Random};
+
+/// The system's time of day.
+#[derive(Debug, Default)]
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        // A clock before 1970 is no clock: 0 is as good.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    }
+}
+
+/// The kernel's random numbers.
+#[derive(Debug, Default)]
+pub(crate) struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the kernel has random numbers once it has booted");
+        bytes
+    }
+}
+
+/// Tells one boot of the kernel from another; empty if unknown.
+pub(crate) fn boot_id() -> String {
+    #[expect(clippy::disallowed_methods, reason = "the kernel's own file, not data of ours")]
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! DescribeConfigs (32): the settings of topics and of this broker, where each value comes from, and what would hold
+//! without it (rule 48).
+use std::sync::Arc;
+
+use odradek_metadata::TopicImage;
+use odradek_model::{SettingKind, TopicName, TopicSettings};
+use odradek_wire::messages::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym,
+};
+
+use crate::broker::Broker;
+use crate::dispatch::{Answer, Call};
+use crate::error_code::ErrorCode;
+use crate::setting_source::{DEFAULT, STATIC_BROKER, TOPIC, of_broker, of_topic};
+use crate::settings::{BROKER_SETTINGS, SettingType};
+
+/// Resource types.
+const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+/// Types of values (`ConfigEntry.ConfigType`).
+const BOOLEAN: i8 = 1;
+const STRING: i8 = 2;
+const INT: i8 = 3;
+const LONG: i8 = 5;
+const LIST: i8 = 7;
+
+pub(crate) fn handle(
+    broker: &Arc<Broker>,
+    _call: &Call<'_>,
+    request: DescribeConfigsRequest,
+) -> Answer<DescribeConfigsResponse> {
+    let results = request.resources.iter().map(|resource| {
+        let outcome = match resource.resource_type {
+            TOPIC_RESOURCE => topic(broker, &resource.resource_name),
+            BROKER_RESOURCE => this_broker(broker, &resource.resource_name),
+            other => Err((ErrorCode::InvalidRequest, format!("resource type {other} is not supported"))),
+        };
+        result(&request, resource, outcome)
+    });
+    Answer::now(DescribeConfigsResponse { results: results.collect(), ..DescribeConfigsResponse::default() })
+}
+
+type Outcome = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
+
+fn result(
+    request: &DescribeConfigsRequest,
+    resource: &DescribeConfigsResource,
+    outcome: Outcome,
+) -> DescribeConfigsResult {
+    let mut result = DescribeConfigsResult {
+        error_message: Some("".into()),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.clone(),
+        ..DescribeConfigsResult::default()
+    };
+    match outcome {
+        Ok(configs) => result.configs = configs,
+        Err((code, message)) => {
+            result.error_code = code.code();
+            result.error_message = Some(message.into());
+        }
+    }
+    // No list, or an empty one, is all.
+    if let Some(keys) = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
+        result.configs.retain(|config| keys.iter().any(|key| **key == *config.name));
+    }
+    for config in &mut result.configs {
+        if !request.include_synonyms {
+            config.synonyms.clear();
+        }
+        if !request.include_documentation {
+            config.documentation = None;
+        }
+    }
+    result
+}
+
+fn topic(broker: &Broker, name: &str) -> Outcome {
+    TopicName::new(name).map_err(|error| (ErrorCode::InvalidTopicException, error.to_string()))?;
+    let image = broker.image();
+    let topic: &TopicImage =
+        image.topic(name).ok_or_else(|| (ErrorCode::UnknownTopicOrPartition, String::new()))?;
+    let settings = TopicSettings::resolve(&topic.overrides, &broker.settings.topic_defaults)
+        .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+    let given = &broker.settings.given;
+    let configs = TopicSettings::descriptions().iter().map(|description| {
+        let mut synonyms = Vec::new();
+        if let Some(value) = topic.overrides.get(description.name) {
+            synonyms.push(synonym(description.name, value, TOPIC));
+        }
+        if let Some(value) = given.get(description.broker_name) {
+            synonyms.push(synonym(description.broker_name, value, STATIC_BROKER));
+        }
+        synonyms.push(synonym(description.broker_name, description.default, DEFAULT));
+        DescribeConfigsResourceResult {
+            name: description.name.into(),
+            value: settings.get(description.name).map(Into::into),
+            read_only: false,
+            config_source: of_topic(description, &topic.overrides, &broker.settings),
+            is_sensitive: false,
+            synonyms,
+            config_type: topic_type(description.kind),
+            documentation: Some(description.meaning.into()),
+        }
+    });
+    Ok(configs.collect())
+}
+
+fn this_broker(broker: &Broker, name: &str) -> Outcome {
+    // The empty name is the cluster's default for brokers: nothing dynamic is there yet.
+    if name.is_empty() {
+        return Ok(Vec::new());
+    }
+    if name.parse() != Ok(broker.id.0) {
+        let message = format!("unexpected broker id, expected {} or the empty text, got {name}", broker.id);
+        return Err((ErrorCode::InvalidRequest, message));
+    }
+    let describe = |name: &str, value: String, default: &str, config_type: i8, meaning: &str| {
+        let mut synonyms = Vec::new();
+        if let Some(value) = broker.settings.given.get(name) {
+            synonyms.push(synonym(name, value, STATIC_BROKER));
+        }
+        synonyms.push(synonym(name, default, DEFAULT));
+        DescribeConfigsResourceResult {
+            name: name.into(),
+            value: Some(value.into()),
+            // Static settings change with a restart only.
+            read_only: true,
+            config_source: of_broker(name, &broker.settings),
+            is_sensitive: false,
+            synonyms,
+            config_type,
+            documentation: Some(meaning.into()),
+        }
+    };
+    let given = |name: &str, default: &str| broker.settings.given.get(name).cloned().unwrap_or_else(|| default.to_owned());
+    let own = BROKER_SETTINGS.iter().map(|setting| {
+        let config_type = match setting.kind {
+            SettingType::Boolean => BOOLEAN,
+            SettingType::Int => INT,
+            SettingType::Long => LONG,
+        };
+        let value = given(setting.name, setting.default);
+        describe(setting.name, value, setting.default, config_type, setting.meaning)
+    });
+    let topics = TopicSettings::descriptions().iter().map(|d| {
+        describe(d.broker_name, given(d.broker_name, d.default), d.default, topic_type(d.kind), d.meaning)
+    });
+    let id = broker.id.to_string();
+    let mut configs: Vec<_> = own.chain(topics).collect();
+    configs.push(describe("node.id", id.clone(), &id, INT, "The id of this broker."));
+    configs.sort_by(|a, b| (*a.name).cmp(&*b.name));
+    Ok(configs)
+}
+
+fn topic_type(kind: SettingKind) -> i8 {
+    match kind {
+        SettingKind::Text => STRING,
+        SettingKind::Int => INT,
+        SettingKind::Long => LONG,
+        SettingKind::List => LIST,
+    }
+}
+
+fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym { name: name.into(), value: Some(value.into()), source }
+}

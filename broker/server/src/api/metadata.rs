@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Metadata (3): brokers, topics, leaders; creates a topic that is asked for (rules 28, 36).
+use std::sync::Arc;
+
+use odradek_metadata::{Image, TopicImage};
+use odradek_model::{OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC, TopicId, TopicName};
+use odradek_wire::messages::{
+    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+
+use crate::broker::Broker;
+use crate::dispatch::{Answer, Call};
+use crate::error_code::ErrorCode;
+
+/// Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs: everybody may do everything as long
+/// as there are no ACLs (bits are `AclOperation` codes, KIP-430).
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Create, Alter, Describe, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite.
+pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataRequest) -> Answer<MetadataResponse> {
+    let version = call.version;
+    let image = broker.image();
+    let listener = &*call.peer.listener;
+    let mut response = MetadataResponse {
+        cluster_id: Some(broker.cluster_id.as_str().into()),
+        // As in Kafka a live broker that forwards: this one.
+        controller_id: broker.id.0,
+        ..MetadataResponse::default()
+    };
+    for member in image.brokers().filter(|member| !member.fenced) {
+        let Some((host, port)) = broker.endpoint(member, listener) else {
+            continue;
+        };
+        response.brokers.push(MetadataResponseBroker {
+            node_id: member.id.0,
+            host: host.into(),
+            port: i32::from(port),
+            rack: member.rack.as_deref().map(Into::into),
+        });
+    }
+    // No list is all topics; in version 0 so is an empty one (rule 36).
+    let wanted = request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty());
+    let view = View { broker, image: &image, listener };
+    match wanted {
+        None => response.topics = image.topics().map(|topic| view.topic(topic)).collect(),
+        Some(topics) => {
+            let may_create = broker.settings.auto_create_topics() && (version < 4 || request.allow_auto_topic_creation);
+            for topic in topics {
+                let part = match &topic.name {
+                    Some(name) if topic.topic_id.is_nil() => view.by_name(name, may_create),
+                    None if !topic.topic_id.is_nil() => view.by_id(TopicId(topic.topic_id)),
+                    name => MetadataResponseTopic {
+                        error_code: ErrorCode::InvalidRequest.code(),
+                        name: name.clone(),
+                        topic_id: topic.topic_id,
+                        ..MetadataResponseTopic::default()
+                    },
+                };
+                response.topics.push(part);
+            }
+        }
+    }
+    if version < 12 {
+        // Null only from version 12 on; without a name there is an id, which needs 12 too.
+        for topic in &mut response.topics {
+            topic.name.get_or_insert_with(|| "".into());
+        }
+    }
+    if version >= 8 && request.include_topic_authorized_operations {
+        for topic in response.topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+    }
+    if (8..=10).contains(&version) && request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    Answer::now(response)
+}
+
+struct View<'a> {
+    broker: &'a Arc<Broker>,
+    image: &'a Image,
+    listener: &'a str,
+}
+
+impl View<'_> {
+    fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().enumerate().map(|(index, partition)| {
+            let leader = partition.leader.and_then(|id| self.image.broker(id)).filter(|leader| !leader.fenced);
+            let code = match leader {
+                None => ErrorCode::LeaderNotAvailable,
+                Some(leader) if self.broker.endpoint(leader, self.listener).is_none() => ErrorCode::ListenerNotFound,
+                Some(_) => ErrorCode::None,
+            };
+            let offline = |id: &&odradek_model::BrokerId| self.image.broker(**id).is_none_or(|b| b.fenced);
+            MetadataResponsePartition {
+                error_code: code.code(),
+                partition_index: index as i32,
+                leader_id: leader.map_or(-1, |leader| leader.id.0),
+                leader_epoch: partition.leader_epoch,
+                replica_nodes: partition.replicas.iter().map(|id| id.0).collect(),
+                isr_nodes: partition.isr.iter().map(|id| id.0).collect(),
+                offline_replicas: partition.replicas.iter().filter(offline).map(|id| id.0).collect(),
+            }
+        });
+        MetadataResponseTopic {
+            name: Some((*topic.name).into()),
+            topic_id: topic.id.0,
+            is_internal: topic.name.is_internal(),
+            partitions: partitions.collect(),
+            ..MetadataResponseTopic::default()
+        }
+    }
+
+    fn by_id(&self, id: TopicId) -> MetadataResponseTopic {
+        match self.image.topic_by_id(id) {
+            Some(topic) => self.topic(topic),
+            None => MetadataResponseTopic {
+                error_code: ErrorCode::UnknownTopicId.code(),
+                name: None,
+                topic_id: id.0,
+                ..MetadataResponseTopic::default()
+            },
+        }
+    }
+
+    fn by_name(&self, name: &str, may_create: bool) -> MetadataResponseTopic {
+        if let Some(topic) = self.image.topic(name) {
+            return self.topic(topic);
+        }
+        let refuse = |code: ErrorCode| MetadataResponseTopic {
+            error_code: code.code(),
+            name: Some(name.into()),
+            is_internal: matches!(name, OFFSETS_TOPIC | TRANSACTION_STATE_TOPIC),
+            ..MetadataResponseTopic::default()
+        };
+        let Ok(valid) = TopicName::new(name) else {
+            return refuse(ErrorCode::InvalidTopicException);
+        };
+        if may_create {
+            if self.image.colliding_topic(&valid).is_some() {
+                return refuse(ErrorCode::InvalidTopicException);
+            }
+            // Internal topics are made by those who need them, with settings of their own.
+            if !valid.is_internal() {
+                self.broker.create_behind(name);
+            }
+        }
+        refuse(ErrorCode::UnknownTopicOrPartition)
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! OffsetForLeaderEpoch (23): where an epoch ended, for clients that check for truncation (rule 29).
+use std::sync::Arc;
+
+use odradek_wire::messages::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
+};
+
+use crate::broker::Broker;
+use crate::dispatch::{Answer, Call};
+use crate::error_code::ErrorCode;
+use crate::error_table::read_code;
+
+pub(crate) fn handle(
+    broker: &Arc<Broker>,
+    _call: &Call<'_>,
+    request: OffsetForLeaderEpochRequest,
+) -> Answer<OffsetForLeaderEpochResponse> {
+    let topics = request.topics.iter().map(|topic| {
+        let replicas = broker.replicas.topic(&topic.topic);
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let replica = replicas.as_ref().and_then(|topic| topic.partition(wanted.partition));
+            let Some(replica) = replica else {
+                return result(wanted, ErrorCode::UnknownTopicOrPartition, (-1, -1));
+            };
+            match replica.check_epoch(wanted.current_leader_epoch) {
+                Ok(()) => result(wanted, ErrorCode::None, replica.epoch_end(wanted.leader_epoch)),
+                Err(failure) => result(wanted, read_code(failure), (-1, -1)),
+            }
+        });
+        OffsetForLeaderTopicResult { topic: topic.topic.clone(), partitions: partitions.collect() }
+    });
+    let topics = topics.collect();
+    Answer::now(OffsetForLeaderEpochResponse { topics, ..OffsetForLeaderEpochResponse::default() })
+}
+
+fn result(wanted: &OffsetForLeaderPartition, code: ErrorCode, end: (i32, i64)) -> EpochEndOffset {
+    EpochEndOffset {
+        error_code: code.code(),
+        partition: wanted.partition,
+        leader_epoch: end.0,
+        end_offset: end.1,
+    }
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runs the group coordinators of this broker: one state machine per partition of `__consumer_offsets` that it leads,
+//! journalled in that partition. It must not know requests of the wire.
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use odradek_groups::{
+    AppendError, Effect, GroupCoordinator, GroupError, GroupSettings, JournalRecord, Request, RequestToken, Response,
+    journal_partition,
+};
+use odradek_metadata::Image;
+use odradek_model::{BrokerId, OFFSETS_TOPIC, Timestamp, TopicId};
+use odradek_records::{BatchBuilder, BatchOptions, Batches};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::dispatch::{Answer, Answered};
+use crate::replica::Replica;
+
+/// Bytes of the journal read in one go while loading.
+const LOAD_BYTES: usize = 1 << 20;
+/// Longest sleep of the timer task; it is woken for anything nearer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// A request that was given to a coordinator.
+#[derive(Debug)]
+pub enum Asked {
+    /// Answered.
+    Ready(Box<Result<Response, GroupError>>),
+    /// To be answered.
+    Waiting(oneshot::Receiver<Response>),
+}
+
+impl Asked {
+    /// Whether the answer is there.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+
+    /// The answer that [`Self::is_ready`] promised.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn take_ready(self) -> Result<Response, GroupError> {
+        match self {
+            Self::Ready(outcome) => *outcome,
+            Self::Waiting(_) => panic!("asked for an answer that is not there"),
+        }
+    }
+
+    /// Waits for the answer.
+    pub async fn wait(self) -> Result<Response, GroupError> {
+        match self {
+            Self::Ready(outcome) => *outcome,
+            // The coordinator went away with the request.
+            Self::Waiting(receiver) => receiver.await.map_err(|_| GroupError::NotCoordinator),
+        }
+    }
+}
+
+/// The coordinators of this broker.
+#[derive(Debug)]
+pub struct Coordinators {
+    settings: GroupSettings,
+    clock: Arc<dyn Clock>,
+    /// By partition of the offsets topic; empty until there is one.
+    partitions: RwLock<Vec<Option<Arc<Coordinator>>>>,
+    next_token: AtomicU64,
+    /// When the timer task wakes up.
+    armed_for: AtomicI64,
+    rearm: Notify,
+}
+
+#[derive(Debug)]
+struct Coordinator {
+    replica: Arc<Replica>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    machine: GroupCoordinator,
+    /// Requests that wait: at most one per member, and one per connection's slot.
+    waiting: HashMap<RequestToken, oneshot::Sender<Response>>,
+}
+
+impl Coordinators {
+    /// None yet.
+    pub fn new(settings: GroupSettings, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            settings,
+            clock,
+            partitions: RwLock::default(),
+            next_token: AtomicU64::new(0),
+            armed_for: AtomicI64::new(i64::MAX),
+            rearm: Notify::new(),
+        }
+    }
+
+    /// Whether there is an offsets topic here.
+    pub fn exist(&self) -> bool {
+        !self.partitions.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The broker that coordinates the group, by the image.
+    pub fn leader_of(&self, image: &Image, group_id: &str) -> Option<BrokerId> {
+        let topic = image.topic(OFFSETS_TOPIC)?;
+        let partition = journal_partition(group_id, i32::try_from(topic.partitions.len()).ok()?);
+        topic.partitions.get(partition as usize)?.leader
+    }
+
+    /// Takes over the partitions of the offsets topic: reads each journal to its end, then serves its groups. Blocks.
+    pub fn load(&self, replicas: &[Option<Arc<Replica>>]) {
+        let coordinators: Vec<Option<Arc<Coordinator>>> =
+            replicas.iter().map(|replica| replica.as_ref().map(|replica| Arc::new(self.load_one(replica)))).collect();
+        let started: Vec<_> = coordinators.iter().flatten().cloned().collect();
+        *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = coordinators;
+        let now_ms = self.clock.now_ms();
+        for coordinator in started {
+            let mut state = coordinator.lock();
+            let effects = state.machine.loaded(now_ms);
+            self.carry_out(&coordinator, &mut state, effects);
+        }
+    }
+
+    fn load_one(&self, replica: &Arc<Replica>) -> Coordinator {
+        let mut machine = GroupCoordinator::new(self.settings.clone());
+        let now_ms = self.clock.now_ms();
+        let mut offset = replica.start_offset();
+        while offset < replica.end_offset() {
+            let Ok(part) = replica.read(offset, LOAD_BYTES, true) else {
+                tracing::error!(partition = replica.partition, offset, "cannot read the journal of groups");
+                break;
+            };
+            let before = offset;
+            for batch in Batches::new(&part.records).flatten() {
+                offset = offset.max(batch.header.next_offset());
+                let Ok(records) = batch.records() else { continue };
+                for record in records.iter().flatten() {
+                    let Some(key) = record.key else { continue };
+                    if let Err(error) = machine.replay(key, record.value, now_ms) {
+                        tracing::warn!(partition = replica.partition, %error, "a record of groups is skipped");
+                    }
+                }
+            }
+            if offset == before {
+                break;
+            }
+        }
+        Coordinator { replica: Arc::clone(replica), state: Mutex::new(State { machine, waiting: HashMap::new() }) }
+    }
+
+    /// Gives a request to the coordinator of its group.
+    pub fn start(&self, group_id: &str, request: Request) -> Asked {
+        let coordinator = {
+            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(count) = i32::try_from(partitions.len()).ok().filter(|count| *count > 0) else {
+                return Asked::Ready(Box::new(Err(GroupError::CoordinatorNotAvailable)));
+            };
+            partitions[journal_partition(group_id, count) as usize].clone()
+        };
+        let Some(coordinator) = coordinator else {
+            return Asked::Ready(Box::new(Err(GroupError::NotCoordinator)));
+        };
+        let token = RequestToken(self.next_token.fetch_add(1, Ordering::Relaxed));
+        let (sender, mut receiver) = oneshot::channel();
+        let mut state = coordinator.lock();
+        state.waiting.insert(token, sender);
+        let effects = state.machine.handle(token, request, self.clock.now_ms());
+        self.carry_out(&coordinator, &mut state, effects);
+        drop(state);
+        match receiver.try_recv() {
+            Ok(response) => Asked::Ready(Box::new(Ok(response))),
+            Err(_) => Asked::Waiting(receiver),
+        }
+    }
+
+    /// Gives a request to the coordinator of its group and makes the answer with `respond`.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        group_id: &str,
+        request: Request,
+        respond: impl FnOnce(Result<Response, GroupError>) -> T + Send + 'static,
+    ) -> Answer<T> {
+        match self.start(group_id, request) {
+            Asked::Ready(outcome) => Answer::now(respond(*outcome)),
+            waiting => Answer::later(async move { Answered::from(respond(waiting.wait().await)) }),
+        }
+    }
+
+    /// Tells all coordinators that topics are gone: their committed offsets go too.
+    pub fn topics_deleted(&self, topics: &[(&str, TopicId)]) {
+        let all: Vec<_> = self.all();
+        for coordinator in all {
+            let mut state = coordinator.lock();
+            let effects = state.machine.topics_deleted(topics, self.clock.now_ms());
+            self.carry_out(&coordinator, &mut state, effects);
+        }
+    }
+
+    /// Answers every waiting request: the broker stops.
+    pub fn unload(&self) {
+        for coordinator in self.all() {
+            let mut state = coordinator.lock();
+            let effects = state.machine.unload();
+            self.carry_out(&coordinator, &mut state, effects);
+        }
+    }
+
+    /// Drives the coordinators' timers until `stopping`. Sleeps until the next deadline: it never polls.
+    pub async fn run_timers(&self, stopping: CancellationToken) {
+        loop {
+            let now_ms = self.clock.now_ms();
+            let mut next = Timestamp::MAX;
+            self.armed_for.store(next, Ordering::SeqCst);
+            for coordinator in self.all() {
+                let mut state = coordinator.lock();
+                if state.machine.next_deadline().is_some_and(|deadline| deadline <= now_ms) {
+                    let effects = state.machine.tick(now_ms);
+                    self.carry_out(&coordinator, &mut state, effects);
+                }
+                next = next.min(state.machine.next_deadline().unwrap_or(Timestamp::MAX));
+            }
+            self.armed_for.fetch_min(next, Ordering::SeqCst);
+            let sleep = Duration::from_millis((next.saturating_sub(now_ms)).max(1) as u64).min(LONGEST_SLEEP);
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = self.rearm.notified() => {}
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Coordinator>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+
+    /// Carries out effects, and those that follow from them, in order.
+    fn carry_out(&self, coordinator: &Coordinator, state: &mut State, effects: Vec<Effect>) {
+        let mut queue = VecDeque::from(effects);
+        while let Some(effect) = queue.pop_front() {
+            match effect {
+                Effect::Reply { token, response } => {
+                    if let Some(sender) = state.waiting.remove(&token) {
+                        // A client that has gone away does not listen.
+                        let _ = sender.send(response);
+                    }
+                }
+                Effect::Append { token, records } => {
+                    let outcome = self.append(coordinator, &records);
+                    queue.extend(state.machine.appended(token, outcome, self.clock.now_ms()));
+                }
+            }
+        }
+        if let Some(deadline) = state.machine.next_deadline()
+            && deadline < self.armed_for.load(Ordering::SeqCst)
+        {
+            self.armed_for.fetch_min(deadline, Ordering::SeqCst);
+            self.rearm.notify_one();
+        }
+    }
+
+    fn append(&self, coordinator: &Coordinator, records: &[JournalRecord]) -> Result<(), AppendError> {
+        let now_ms = self.clock.now_ms();
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        for record in records {
+            batch.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
+        }
+        match coordinator.replica.append(batch.build_validated(), now_ms) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::error!(partition = coordinator.replica.partition, %error, "cannot journal a group");
+                Err(AppendError::Storage)
+            }
+        }
+    }
+}
+
+impl Coordinator {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a frame to its handler and back: header, version check, decode, one exhaustive match over API keys,
+//! encode. It must not know what a handler does.
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use odradek_wire::messages::ApiKey;
+use odradek_wire::{Decoder, Encoder, Request, RequestHeader, ResponseHeader, api_versions};
+
+use crate::api;
+use crate::broker::Broker;
+use crate::net::budget::Charge;
+use crate::net::frame::Frame;
+use crate::net::{CloseReason, Finished, Peer, Reply, Service, Started};
+
+/// The request as its handler sees it, beside the body.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Version of request and answer.
+    pub version: i16,
+    /// Header of the request.
+    pub header: &'a RequestHeader,
+    /// The connection.
+    pub peer: &'a Peer,
+}
+
+impl Call<'_> {
+    /// The client's name for itself, empty if it gave none.
+    pub fn client_id(&self) -> &str {
+        self.header.client_id.as_deref().unwrap_or_default()
+    }
+}
+
+/// A response, and what its bytes are charged with until they are written.
+#[derive(Debug)]
+pub struct Answered<T> {
+    /// The body.
+    pub response: T,
+    /// Only answers with records have one.
+    pub charge: Option<Charge>,
+}
+
+impl<T> From<T> for Answered<T> {
+    fn from(response: T) -> Self {
+        Self { response, charge: None }
+    }
+}
+
+/// What a handler gives.
+pub enum Answer<T> {
+    /// The response is there.
+    Now(Answered<T>),
+    /// It comes later; the connection goes on with the next request.
+    Later(Pin<Box<dyn Future<Output = Answered<T>> + Send>>),
+    /// No response is sent (acks=0).
+    Nothing,
+    /// The connection is closed.
+    Close(CloseReason),
+}
+
+impl<T> Answer<T> {
+    /// A response without a charge.
+    pub fn now(response: T) -> Self {
+        Self::Now(Answered::from(response))
+    }
+
+    /// A future response.
+    pub fn later(future: impl Future<Output = Answered<T>> + Send + 'static) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}
+
+type Handler<R> = fn(&Arc<Broker>, &Call<'_>, R) -> Answer<<R as Request>::Response>;
+
+/// Serves Kafka's requests for one broker.
+#[derive(Debug)]
+pub struct Dispatcher {
+    broker: Arc<Broker>,
+}
+
+impl Dispatcher {
+    /// Serves `broker`.
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+
+    fn run<R: Request>(&self, handler: Handler<R>, inbound: Inbound, peer: &Peer) -> Started {
+        let Inbound { header, mut decoder, charge } = inbound;
+        let (key, version, correlation_id) = (header.key, header.version, header.correlation_id);
+        let request = match R::decode(&mut decoder, version).and_then(|request| decoder.finish().map(|()| request)) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::debug!(address = %peer.address, ?key, version, %error, "malformed request");
+                return close(CloseReason::Malformed);
+            }
+        };
+        let call = Call { version, header: &header, peer };
+        match handler(&self.broker, &call, request) {
+            Answer::Now(answered) => Started::Finished(finish(key, version, correlation_id, answered)),
+            Answer::Later(future) => Started::Waiting(Box::pin(async move {
+                let answered = future.await;
+                // The request's bytes were in use until here.
+                drop(charge);
+                finish(key, version, correlation_id, answered)
+            })),
+            Answer::Nothing => Started::Finished(Finished::Nothing),
+            Answer::Close(reason) => close(reason),
+        }
+    }
+}
+
+/// A request whose header is read.
+struct Inbound {
+    header: RequestHeader,
+    decoder: Decoder,
+    charge: Charge,
+}
+
+impl Service for Dispatcher {
+    fn start(&self, frame: Frame, peer: &Peer) -> Started {
+        let Frame { bytes, charge } = frame;
+        let mut decoder = Decoder::new(bytes);
+        let header = match RequestHeader::decode(&mut decoder) {
+            Ok(header) => header,
+            Err(error) => {
+                tracing::debug!(address = %peer.address, %error, "unknown request");
+                return close(CloseReason::UnknownRequest);
+            }
+        };
+        self.broker.metrics.request(header.key.code());
+        if !api_versions::is_supported(header.key, header.version) {
+            // Rule 1: the client learns what it may ask for. Rule 2: anything else is closed.
+            if header.key == ApiKey::ApiVersions {
+                let response = api_versions::unsupported_version_response();
+                return Started::Finished(finish(header.key, 0, header.correlation_id, response.into()));
+            }
+            return close(CloseReason::UnknownRequest);
+        }
+        let inbound = Inbound { header, decoder, charge };
+        match inbound.header.key {
+            ApiKey::Produce => self.run(api::produce::handle, inbound, peer),
+            ApiKey::Fetch => self.run(api::fetch::handle, inbound, peer),
+            ApiKey::ListOffsets => self.run(api::list_offsets::handle, inbound, peer),
+            ApiKey::Metadata => self.run(api::metadata::handle, inbound, peer),
+            ApiKey::OffsetCommit => self.run(api::offset_commit::handle, inbound, peer),
+            ApiKey::OffsetFetch => self.run(api::offset_fetch::handle, inbound, peer),
+            ApiKey::FindCoordinator => self.run(api::find_coordinator::handle, inbound, peer),
+            ApiKey::JoinGroup => self.run(api::join_group::handle, inbound, peer),
+            ApiKey::Heartbeat => self.run(api::heartbeat::handle, inbound, peer),
+            ApiKey::LeaveGroup => self.run(api::leave_group::handle, inbound, peer),
+            ApiKey::SyncGroup => self.run(api::sync_group::handle, inbound, peer),
+            ApiKey::ApiVersions => self.run(api::api_versions::handle, inbound, peer),
+            ApiKey::CreateTopics => self.run(api::create_topics::handle, inbound, peer),
+            ApiKey::DeleteTopics => self.run(api::delete_topics::handle, inbound, peer),
+            ApiKey::InitProducerId => self.run(api::init_producer_id::handle, inbound, peer),
+            ApiKey::OffsetForLeaderEpoch => self.run(api::offset_for_leader_epoch::handle, inbound, peer),
+            ApiKey::DescribeConfigs => self.run(api::describe_configs::handle, inbound, peer),
+            ApiKey::DescribeCluster => self.run(api::describe_cluster::handle, inbound, peer),
+        }
+    }
+}
+
+fn close(reason: CloseReason) -> Started {
+    Started::Finished(Finished::Close(reason))
+}
+
+fn finish<T: odradek_wire::Message>(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    answered: Answered<T>,
+) -> Finished {
+    let mut encoder = Encoder::framed();
+    ResponseHeader { correlation_id }.encode(&mut encoder, key, version);
+    let segments = answered.response.encode(&mut encoder, version).and_then(|()| encoder.finish());
+    match segments {
+        Ok(segments) => Finished::Reply(Reply { segments, charge: answered.charge }),
+        Err(error) => {
+            // A handler put something into the answer that this version cannot say: our mistake, one client's loss.
+            tracing::error!(?key, version, %error, "cannot encode an answer");
+            Finished::Close(CloseReason::Malformed)
+        }
+    }
+}

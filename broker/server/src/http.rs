@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The HTTP port: probes and metrics, nothing else. It must not know Kafka's protocol.
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::{Health, Phase};
+
+/// Connections served at once: the kubelet's three probes and two scrapers, with room for people.
+const CONNECTIONS: usize = 32;
+/// A request's head must arrive within this time.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A connection ends after this time whatever it does.
+const CONNECTION_TIME: Duration = Duration::from_secs(300);
+
+/// Gives the text of `/metrics`.
+pub trait MetricsSource: Send + Sync + 'static {
+    /// Prometheus' (OpenMetrics) text form.
+    fn render(&self) -> String;
+}
+
+/// Serves the HTTP port until `stopped`, which comes after the Kafka ports have drained, so that probes see
+/// the stop.
+pub async fn serve(
+    socket: TcpListener,
+    health: Arc<Health>,
+    metrics: Arc<dyn MetricsSource>,
+    stopped: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = stopped.cancelled() => return,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            continue;
+        };
+        let health = Arc::clone(&health);
+        let metrics = Arc::clone(&metrics);
+        let stopped = stopped.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = respond(&request, &health, &*metrics);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIME)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                _ = tokio::time::timeout(CONNECTION_TIME, connection) => {}
+                () = stopped.cancelled() => {}
+            }
+            drop(slot);
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, health: &Health, metrics: &dyn MetricsSource) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    let (status, body) = match request.uri().path() {
+        "/livez" if health.is_stuck() => (StatusCode::SERVICE_UNAVAILABLE, "start is stuck\n".into()),
+        "/livez" => (StatusCode::OK, "ok\n".into()),
+        "/readyz" => match health.phase() {
+            Phase::Serving => (StatusCode::OK, "ok\n".into()),
+            Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".into()),
+            Phase::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
+        },
+        // Succeeds while progress moves: a recovery may take longer than any threshold times period.
+        "/startupz" => {
+            let stuck = health.is_stuck();
+            let status = if stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let mut response = text(status, health.progress_json());
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            return response;
+        }
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics.render());
+            response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
+            return response;
+        }
+        _ => (StatusCode::NOT_FOUND, "/livez /readyz /startupz /metrics\n".into()),
+    };
+    text(status, body)
+}
+
+const JSON: hyper::header::HeaderValue = hyper::header::HeaderValue::from_static("application/json");
+const OPEN_METRICS: hyper::header::HeaderValue =
+    hyper::header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a setting's value comes from, as CreateTopics and DescribeConfigs tell it (rule 48).
+use odradek_model::{SettingDescription, TopicOverrides};
+
+use crate::settings::BrokerSettings;
+
+/// Given for the topic.
+pub(crate) const TOPIC: i8 = 1;
+/// From the broker's configuration.
+pub(crate) const STATIC_BROKER: i8 = 4;
+/// Kafka's default.
+pub(crate) const DEFAULT: i8 = 5;
+
+/// The source of a topic's setting.
+pub(crate) fn of_topic(
+    description: &SettingDescription,
+    overrides: &TopicOverrides,
+    broker: &BrokerSettings,
+) -> i8 {
+    if overrides.contains_key(description.name) {
+        TOPIC
+    } else {
+        of_broker(description.broker_name, broker)
+    }
+}
+
+/// The source of a broker's setting.
+pub(crate) fn of_broker(name: &str, broker: &BrokerSettings) -> i8 {
+    if broker.given.contains_key(name) { STATIC_BROKER } else { DEFAULT }
+}
