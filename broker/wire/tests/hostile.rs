@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use bodies::{Body, DIRECTIONS, versions};
 use bytes::Bytes;
-use odradek_wire::decode::allocation_limit;
+use odradek_wire::decode::{MAX_DEPTH, allocation_limit};
 use odradek_wire::generate::Source;
 use odradek_wire::messages::MetadataRequest;
 use odradek_wire::{AnyRequest, AnyResponse, ApiKey, DecodeError, Decoder, Message, RequestHeader, frame};
@@ -79,15 +79,22 @@ fn decode(bytes: &[u8], key: ApiKey, version: i16, direction: &str) -> Result<()
     result
 }
 
-/// Calls `test` with some valid messages of every key, version and direction.
+/// Calls `test` with some valid messages of every key, version and direction, of up to 4 KiB, so that each can
+/// be spoilt in many ways in little time.
 fn for_all(values: u64, mut test: impl FnMut(&Bytes, ApiKey, i16, &str, &mut Source)) {
     for &key in ApiKey::ALL {
         for direction in DIRECTIONS {
             for version in versions(key) {
-                for value in 0..values {
-                    let mut source = Source::new((value << 32) | ((version as u64) << 16) | key.code() as u64);
+                let mut tested = 0;
+                let mut seed = ((version as u64) << 16) | key.code() as u64;
+                while tested < values {
+                    seed += 1 << 32;
+                    let mut source = Source::new(seed);
                     let bytes = Body::generate(&mut source, key, version, direction).encode(version);
-                    test(&bytes, key, version, direction, &mut source);
+                    if bytes.len() <= 4096 {
+                        test(&bytes, key, version, direction, &mut source);
+                        tested += 1;
+                    }
                 }
             }
         }
@@ -197,6 +204,15 @@ fn tagged_fields_stay_within_the_frame() {
         let bytes = [&[1, 1, 0][..], tail].concat();
         assert!(MetadataRequest::decode_whole(bytes.into(), 12).is_err());
     }
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let mut decoder = Decoder::new(Bytes::new());
+    for _ in 0..MAX_DEPTH {
+        assert_eq!(decoder.enter_struct(), Ok(()));
+    }
+    assert_eq!(decoder.enter_struct(), Err(DecodeError::TooDeep));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! direction that we have. Random messages must be read by Kafka and written back byte for byte, and Kafka's
 //! `toString` must show every value under the name that we have it under; defaults, header versions,
 //! version ranges and error codes must be Kafka's.
+#![allow(clippy::print_stdout, reason = "the list of what was compared is this test's report")]
 
 mod bodies;
 
@@ -29,6 +30,7 @@ struct Peer {
 }
 
 impl Peer {
+    #[allow(clippy::zombie_processes, reason = "it lives as long as this test process and ends with it")]
     fn start() -> Self {
         let jar = std::env::var_os("ODRADEK_KAFKA_CLIENTS_JAR").map(PathBuf::from).filter(|jar| jar.is_file());
         let jar = jar.expect(

@@ -4,6 +4,7 @@
 //! wrote must be read by us as the value we began with; what the crate writes of its own defaults must be
 //! read by us and written back likewise. The crate covers Kafka
 //! 4.1: what it lacks is listed here, and compared with Kafka's own classes in `java_differential.rs`.
+#![allow(clippy::print_stdout, reason = "the list of what was compared is this test's report")]
 
 mod bodies;
 
