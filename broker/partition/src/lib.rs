@@ -3,7 +3,8 @@
 //!
 //! [`Partition`] is a state machine: calls come with the time, effects ([`Effect`]) go out to the caller, who wakes
 //! tasks and runs syncs. It is meant to sit behind a mutex that is held for the log's writes only; a
-//! [`PartitionView`], taken under the lock, reads without it. The log is behind a port ([`ReplicaLog`]).
+//! [`PartitionView`], taken under the lock, reads without it. The log is behind a port ([`ReplicaLog`]),
+//! which `odradek_log::Log` fulfils.
 //!
 //! Sources of the rules: `Partition.scala`, `ReplicaManager.scala`, `DelayedProduce`, `DelayedFetch` in Kafka.
 //!
@@ -14,6 +15,7 @@ mod error;
 mod leader;
 mod log_port;
 mod partition;
+mod real_log;
 mod view;
 mod waits;
 

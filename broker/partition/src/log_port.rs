@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odradek_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use odradek_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicSettings};
 use odradek_records::ValidatedBatch;
 use thiserror::Error;
 
@@ -135,12 +135,24 @@ pub trait ReplicaLog: Debug + Send {
     /// The offset after the last record.
     fn log_end_offset(&self) -> Offset;
 
+    /// Everything below survives a loss of power.
+    fn recovery_point(&self) -> Offset;
+
     /// Notes durably that a leader epoch begins at an offset. No effect if that epoch or a higher one is known.
     fn assign_epoch(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> Result<(), StorageError>;
 
     /// The largest known epoch at or below `epoch` and the offset at which it ends (the log's end for the latest);
     /// rule 29. `None` for an epoch above the latest, or if no epoch is known.
     fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
+
+    /// Leader epoch of the record at an offset, if known.
+    fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch>;
+
+    /// Takes new settings; they hold from the next append on.
+    fn set_settings(&mut self, settings: &TopicSettings);
+
+    /// Whether segments were closed whose files no sync has covered: a sync soon keeps the next start short.
+    fn has_sealed_unflushed(&self) -> bool;
 
     /// The reading side; follows the log.
     fn reader(&self) -> Arc<dyn ReplicaReader>;
@@ -184,7 +196,4 @@ pub trait ReplicaReader: Debug + Send + Sync {
 
     /// The record with the largest timestamp below `up_to`, the first of several (KIP-734).
     fn max_timestamp(&self, up_to: Offset) -> Result<Option<TimedOffset>, LogReadError>;
-
-    /// Leader epoch of the record at an offset, if known.
-    fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch>;
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicIdPartition};
+use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicIdPartition, TopicSettings};
 use odradek_records::ValidatedBatch;
 
 use crate::error::{AppendError, LeadershipError};
@@ -32,6 +32,13 @@ pub struct PartitionSettings {
     /// `flush.messages`: with 1 only what is forced to the disk becomes visible and is acknowledged to acks=all; with
     /// more a sync is asked for after so many records; `None` leaves it to the system.
     pub flush_messages: Option<u64>,
+}
+
+impl PartitionSettings {
+    /// Those of a topic.
+    pub fn new(settings: &TopicSettings) -> Self {
+        Self { min_insync_replicas: settings.min_insync_replicas, flush_messages: settings.flush_messages }
+    }
 }
 
 /// What an append did.
@@ -99,8 +106,6 @@ pub struct Partition {
     reader: Arc<dyn ReplicaReader>,
     leader: Option<Leader>,
     high_watermark: Offset,
-    /// Everything below survives a loss of power, as far as we know.
-    flushed_through: Offset,
     flush_running: bool,
     /// Set by a failed sync or by [`Partition::close`]; nothing is taken any more.
     closed: Option<ProduceOutcome>,
@@ -124,7 +129,6 @@ impl Partition {
             reader,
             leader: None,
             high_watermark,
-            flushed_through: high_watermark,
             flush_running: false,
             closed: None,
             waits: Waits::default(),
@@ -152,6 +156,11 @@ impl Partition {
         self.log.log_end_offset()
     }
 
+    /// Everything below survives a loss of power; to be checkpointed from time to time.
+    pub fn recovery_point(&self) -> Offset {
+        self.log.recovery_point()
+    }
+
     /// Bytes in the log.
     pub fn size_bytes(&self) -> u64 {
         self.log.size_bytes()
@@ -172,9 +181,10 @@ impl Partition {
         self.leader.as_ref().is_some_and(|leader| !leader.has_enough_in_sync(self.settings.min_insync_replicas))
     }
 
-    /// Takes new settings; a smaller minimum may commit what was frozen.
-    pub fn update_settings(&mut self, settings: PartitionSettings) -> Vec<Effect> {
-        self.settings = settings;
+    /// Takes new settings, the log's too; a smaller minimum may commit what was frozen.
+    pub fn update_settings(&mut self, settings: &TopicSettings) -> Vec<Effect> {
+        self.settings = PartitionSettings::new(settings);
+        self.log.set_settings(settings);
         self.advance()
     }
 
@@ -313,6 +323,7 @@ impl Partition {
             reader: Arc::clone(&self.reader),
             leader_epoch: leader.leadership.leader_epoch,
             epoch_start_offset: leader.epoch_start_offset,
+            log_start_epoch: self.log.epoch_at(self.log.log_start_offset()),
             high_watermark: self.high_watermark,
             last_stable_offset: self.visible_end(Isolation::ReadCommitted),
             log_end_offset: self.log.log_end_offset(),
@@ -360,7 +371,6 @@ impl Partition {
         self.flush_running = false;
         match result {
             Ok(done) => {
-                self.flushed_through = self.flushed_through.max(done.through);
                 self.log.flushed(done);
                 self.advance()
             }
@@ -402,16 +412,17 @@ impl Partition {
             return effects;
         };
         let log_end = self.log.log_end_offset();
-        let unforced = log_end - self.flushed_through;
+        let flushed_through = self.log.recovery_point();
         let mut committed = log_end;
+        let mut due = self.log.has_sealed_unflushed();
         if let Some(messages) = self.settings.flush_messages {
             if messages <= 1 {
-                committed = committed.min(self.flushed_through);
+                committed = committed.min(flushed_through);
             }
-            let due = i64::try_from(messages.max(1)).unwrap_or(i64::MAX);
-            if unforced >= due && !self.flush_running {
-                effects.push(Effect::Flush);
-            }
+            due |= log_end - flushed_through >= i64::try_from(messages.max(1)).unwrap_or(i64::MAX);
+        }
+        if due && !self.flush_running {
+            effects.push(Effect::Flush);
         }
         let may_move = leader.is_alone() && leader.has_enough_in_sync(self.settings.min_insync_replicas);
         if may_move && committed > self.high_watermark {

@@ -76,6 +76,7 @@ pub struct PartitionView {
     pub(crate) reader: Arc<dyn ReplicaReader>,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) epoch_start_offset: Offset,
+    pub(crate) log_start_epoch: Option<LeaderEpoch>,
     pub(crate) high_watermark: Offset,
     pub(crate) last_stable_offset: Offset,
     pub(crate) log_end_offset: Offset,
@@ -153,7 +154,7 @@ impl PartitionView {
         match spec {
             OffsetSpec::Earliest | OffsetSpec::EarliestLocal => {
                 let offset = self.log_start_offset();
-                Ok(ListedOffset { timestamp: -1, offset, leader_epoch: self.reader.epoch_at(offset) })
+                Ok(ListedOffset { timestamp: -1, offset, leader_epoch: self.log_start_epoch })
             }
             OffsetSpec::Tiered => Ok(ListedOffset::NONE),
             OffsetSpec::Latest => {

@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use odradek_model::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use odradek_model::{
+    BrokerId, LeaderEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings,
+};
 use odradek_partition::{
     Acks, AppendError, AppendRefusal, Effect, FlushDone, FlushJob, Isolation, Leadership, LeadershipError,
     ListOffsetsError, LogAppended, LogReadError, OffsetSpec, Partition, PartitionSettings, ProduceOutcome, ProduceWait,
@@ -22,6 +24,7 @@ struct State {
     epochs: Vec<(LeaderEpoch, Offset)>,
     flushed: Offset,
     fail: bool,
+    sealed: bool,
 }
 
 impl State {
@@ -101,6 +104,20 @@ impl ReplicaLog for MemoryLog {
         }
     }
 
+    fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.state().epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch)
+    }
+
+    fn recovery_point(&self) -> Offset {
+        self.state().flushed
+    }
+
+    fn set_settings(&mut self, _settings: &TopicSettings) {}
+
+    fn has_sealed_unflushed(&self) -> bool {
+        self.state().sealed
+    }
+
     fn reader(&self) -> Arc<dyn ReplicaReader> {
         Arc::new(self.clone())
     }
@@ -119,7 +136,9 @@ impl ReplicaLog for MemoryLog {
     }
 
     fn flushed(&mut self, done: FlushDone) {
-        self.state().flushed = *done.receipt.downcast::<Offset>().expect("our own receipt");
+        let mut state = self.state();
+        state.sealed = false;
+        state.flushed = *done.receipt.downcast::<Offset>().expect("our own receipt");
     }
 
     fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
@@ -170,10 +189,6 @@ impl ReplicaReader for MemoryLog {
         let state = self.state();
         let below = state.batches.iter().filter(|(header, _)| header.base_offset < up_to);
         Ok(below.max_by_key(|(header, _)| header.max_timestamp).map(|(header, _)| timed(header)))
-    }
-
-    fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.state().epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch)
     }
 }
 
@@ -285,7 +300,7 @@ fn too_few_in_sync_replicas_refuse_and_freeze() {
     partition.append(batch(1, NOW), Acks::Leader, None, NOW).expect("acks=1 is taken");
     assert_eq!((partition.high_watermark(), partition.log_end_offset()), (1, 2));
     assert_eq!(partition.wait_fetch(WaitToken(1), 1, 1, 1, READ), Ok(Waiting::Registered));
-    let effects = partition.update_settings(PLAIN);
+    let effects = partition.update_settings(&TopicSettings::default());
     assert_eq!(effects, [Effect::WakeFetch(WaitToken(1))]);
     assert_eq!(partition.high_watermark(), 2);
 }
@@ -322,6 +337,18 @@ fn flush_after_some_records_is_asked_for_but_not_waited_for() {
     let result = (job.run)();
     assert_eq!(partition.flushed(result), []);
     assert_eq!(append(&mut partition, 2), []);
+}
+
+#[test]
+fn closed_segments_are_forced_in_the_background() {
+    let (mut partition, log) = leading(PLAIN);
+    assert_eq!(append(&mut partition, 1), []);
+    log.state().sealed = true;
+    assert_eq!(append(&mut partition, 1), [Effect::Flush]);
+    let job = partition.flush_job().expect("something to force");
+    assert_eq!(append(&mut partition, 1), [], "one at a time");
+    assert_eq!(partition.flushed((job.run)()), []);
+    assert_eq!((partition.high_watermark(), partition.recovery_point()), (3, 2));
 }
 
 #[test]
