@@ -2,7 +2,7 @@
 //! Requests that wait for a partition, woken exactly when their condition holds: ordered by what they need, so that
 //! an event costs what it wakes, not what waits. Must not know why a watermark moves or what a request does next.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use odradek_model::Offset;
@@ -67,7 +67,7 @@ enum Need {
 /// The requests that wait for one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
-    needs: HashMap<WaitToken, Need>,
+    needs: BTreeMap<WaitToken, Need>,
     committed: Thresholds,
     visible: Thresholds,
     visible_bytes: Thresholds,
