@@ -161,21 +161,11 @@ impl OwnCluster {
         let nodes = u8::try_from(ZONES.len())?;
         network::create(nodes).await.inspect_err(|_| network::remove())?;
 
-        let options = ControlPlaneOptions {
-            controllers: vec!["*".to_owned()],
-            nodes: true,
-            address: IpAddr::V4(network::HOST),
-        };
+        let options =
+            ControlPlaneOptions { controllers: vec!["*".to_owned()], nodes: true, address: IpAddr::V4(network::HOST) };
         let plane = ControlPlane::start_with(options).await.inspect_err(|_| network::remove())?;
         // From here on an early return drops it, and so removes everything.
-        let mut own = Self {
-            nodes: Vec::new(),
-            dns: None,
-            provisioner: None,
-            plane,
-            workspace,
-            _only_one: only_one,
-        };
+        let mut own = Self { nodes: Vec::new(), dns: None, provisioner: None, plane, workspace, _only_one: only_one };
         own.start_nodes().await?;
         Ok(own)
     }

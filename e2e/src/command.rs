@@ -14,8 +14,13 @@ use crate::tools;
 const SYSTEM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a program printed to its standard output; an error with its standard error when it failed.
-pub async fn output(mut command: Command, patience: Duration) -> Result<String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+pub async fn output(command: Command, patience: Duration) -> Result<String> {
+    output_with_input(command, Stdio::null(), patience).await
+}
+
+/// As [`output`], with this standard input.
+pub async fn output_with_input(mut command: Command, input: Stdio, patience: Duration) -> Result<String> {
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let shown = shown(command.as_std());
     let output = tokio::time::timeout(patience, command.output())
         .await
@@ -25,20 +30,14 @@ pub async fn output(mut command: Command, patience: Duration) -> Result<String> 
 }
 
 /// Runs a program of the operating system, such as `ip`.
-pub async fn system<A: AsRef<OsStr>>(
-    program: &str,
-    arguments: impl IntoIterator<Item = A>,
-) -> Result<String> {
+pub async fn system<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<String> {
     let mut command = Command::new(tools::system(program)?);
     command.args(arguments);
     output(command, SYSTEM_PATIENCE).await
 }
 
 /// As [`system`], for tear-down, which may run where nothing can be awaited.
-pub fn system_blocking<A: AsRef<OsStr>>(
-    program: &str,
-    arguments: impl IntoIterator<Item = A>,
-) -> Result<String> {
+pub fn system_blocking<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<String> {
     let mut command = StdCommand::new(tools::system(program)?);
     command.args(arguments).stdin(Stdio::null());
     let shown = shown(&command);

@@ -80,8 +80,8 @@ impl ControlPlane {
         let authority = Authority::generate()?;
         let admin = authority.client("e2e-admin", Some("system:masters"))?;
         let server = format!("https://{}:{secure_port}", options.address);
-        let kubeconfig = workspace
-            .write("kubeconfig", kubeconfig::render(&server, &authority.certificate(), &admin))?;
+        let kubeconfig =
+            workspace.write("kubeconfig", kubeconfig::render(&server, &authority.certificate(), &admin))?;
         let api_server_command = api_server_command(&workspace, &authority, &options, &etcd_url, secure_port)?;
 
         let mut plane = Self {
@@ -259,9 +259,8 @@ fn api_server_command(
     let serving = authority.server("kube-apiserver", &hosts)?;
     let kubelet_client = authority.client("kube-apiserver", Some("system:masters"))?;
     let (token_key, token_public) = token_keys()?;
-    let file = |name: &str, content: &str| -> Result<String> {
-        Ok(workspace.write(name, content)?.display().to_string())
-    };
+    let file =
+        |name: &str, content: &str| -> Result<String> { Ok(workspace.write(name, content)?.display().to_string()) };
     let token_key = file("token.key", &token_key)?;
 
     let mut arguments = vec![

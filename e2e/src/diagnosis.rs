@@ -14,7 +14,10 @@ use crate::tools;
 /// Each file and the kubectl command whose output goes into it.
 const REPORTS: [(&str, &[&str]); 6] = [
     ("events.txt", &["get", "events", "-A", "--sort-by=.lastTimestamp"]),
-    ("objects.txt", &["get", "nodes,pods,statefulsets,deployments,services,endpointslices,pvc,pv,leases", "-A", "-o", "wide"]),
+    (
+        "objects.txt",
+        &["get", "nodes,pods,statefulsets,deployments,services,endpointslices,pvc,pv,leases", "-A", "-o", "wide"],
+    ),
     ("objects.yaml", &["get", "pods,statefulsets,deployments,services,pvc,pv,leases,configmaps", "-A", "-o", "yaml"]),
     ("odradek.txt", &["get", "odradek", "-A", "-o", "wide"]),
     ("odradek.yaml", &["get", "odradek", "-A", "-o", "yaml"]),
@@ -24,8 +27,8 @@ const REPORTS: [(&str, &[&str]); 6] = [
 /// Saves all of it into a new folder and returns that. `E2E_ARTIFACTS` names the folder's parent;
 /// without it, it is `target/e2e-failures` in the checkout.
 pub async fn save(cluster: &Cluster, name: &str) -> Result<PathBuf> {
-    let parent = env::var_os("E2E_ARTIFACTS")
-        .map_or_else(|| tools::project_root().join("target/e2e-failures"), PathBuf::from);
+    let parent =
+        env::var_os("E2E_ARTIFACTS").map_or_else(|| tools::project_root().join("target/e2e-failures"), PathBuf::from);
     let folder = parent.join(format!("{name}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     for (file, arguments) in REPORTS {

@@ -34,8 +34,7 @@ fn base64(pem: &str) -> ByteString {
 /// A client of the cluster that the file names.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     install_tls_provider();
-    let file =
-        Kubeconfig::read_from(kubeconfig).with_context(|| format!("{} cannot be read", kubeconfig.display()))?;
+    let file = Kubeconfig::read_from(kubeconfig).with_context(|| format!("{} cannot be read", kubeconfig.display()))?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }

@@ -10,6 +10,7 @@
 
 pub mod certificates;
 pub mod cgroups;
+pub mod clients;
 pub mod cluster;
 pub mod command;
 pub mod control_plane;
@@ -20,6 +21,7 @@ pub mod leftovers;
 pub mod network;
 pub mod node;
 pub mod ports;
+pub mod product;
 pub mod provisioner;
 pub mod tools;
 pub mod wait;

@@ -91,8 +91,7 @@ async fn create_node(node: u8) -> Result<()> {
     let (switch, namespace) = (switch(), namespace(node));
     let port = format!("port{node}");
     ip(&["netns", "add", &namespace]).await?;
-    ip(&["-n", &namespace, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &switch])
-        .await?;
+    ip(&["-n", &namespace, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &switch]).await?;
     ip(&["-n", &switch, "link", "set", &port, "master", "br0"]).await?;
     up(&switch, &[&port]).await?;
     ip(&["-n", &namespace, "address", "add", &format!("{}/24", node_address(node)), "dev", "eth0"]).await?;

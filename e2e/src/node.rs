@@ -154,13 +154,7 @@ conf_dir = "{cni}"
     Ok(DaemonCommand::new(&name, tools::system("containerd")?, ["--config", &file]))
 }
 
-fn kubelet(
-    plane: &ControlPlane,
-    folder: &Path,
-    socket: &Path,
-    number: u8,
-    zone: &str,
-) -> Result<DaemonCommand> {
+fn kubelet(plane: &ControlPlane, folder: &Path, socket: &Path, number: u8, zone: &str) -> Result<DaemonCommand> {
     let name = network::node_name(number);
     let kubeconfig = plane.kubeconfig_for(&format!("system:node:{name}"), Some("system:nodes"))?;
     let resolver = folder.join("resolv.conf");

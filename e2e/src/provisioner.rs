@@ -49,17 +49,11 @@ pub async fn run(client: Client, folder: PathBuf) {
     }
 }
 
-async fn round(
-    claims: &Api<PersistentVolumeClaim>,
-    volumes: &Api<PersistentVolume>,
-    folder: &Path,
-) -> Result<()> {
+async fn round(claims: &Api<PersistentVolumeClaim>, volumes: &Api<PersistentVolume>, folder: &Path) -> Result<()> {
     for claim in claims.list(&ListParams::default()).await? {
         let spec = claim.spec.clone().unwrap_or_default();
         let node = claim.annotations().get(SELECTED_NODE);
-        if let (None, Some(STORAGE_CLASS), Some(node)) =
-            (&spec.volume_name, spec.storage_class_name.as_deref(), node)
-        {
+        if let (None, Some(STORAGE_CLASS), Some(node)) = (&spec.volume_name, spec.storage_class_name.as_deref(), node) {
             provision(volumes, folder, &claim, node).await?;
         }
     }
@@ -88,7 +82,8 @@ async fn provision(
     let path = folder.join(&name);
     fs::create_dir_all(&path)?;
     let spec = claim.spec.clone().unwrap_or_default();
-    let size = spec.resources.and_then(|resources| resources.requests).and_then(|requests| requests.get("storage").cloned());
+    let size =
+        spec.resources.and_then(|resources| resources.requests).and_then(|requests| requests.get("storage").cloned());
     let volume: PersistentVolume = serde_json::from_value(json!({
         "metadata": {
             "name": name,

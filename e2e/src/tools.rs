@@ -11,9 +11,7 @@ use anyhow::{Context, Result, bail};
 
 /// The root folder of the project's checkout.
 pub fn project_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the manifest of this crate lies in a folder of the project")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the manifest of this crate lies in a folder of the project")
 }
 
 /// The binary that is every Kubernetes component: start `<its folder>/kube-apiserver` and so on.

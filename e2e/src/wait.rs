@@ -9,11 +9,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// Calls `look` until it gives `Ok`, every 100 ms, and returns that. After `patience` it fails with the
 /// last error: `look` says by its error what is missing.
-pub async fn until<T>(
-    what: &str,
-    patience: Duration,
-    mut look: impl AsyncFnMut() -> Result<T>,
-) -> Result<T> {
+pub async fn until<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).max(PERIOD);

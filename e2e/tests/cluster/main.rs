@@ -4,20 +4,37 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod killed_broker;
+mod ownership;
 mod placeholder;
+mod records;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use futures::future::{LocalBoxFuture, FutureExt as _};
+use futures::future::{FutureExt as _, LocalBoxFuture};
 use odradek_e2e::cluster::Cluster;
-use odradek_e2e::diagnosis;
+use odradek_e2e::{diagnosis, product};
 
 type Scenario = (&'static str, for<'a> fn(&'a Cluster) -> LocalBoxFuture<'a, Result<()>>);
 
-const SCENARIOS: &[Scenario] =
-    &[("cluster_runs_stateful_sets", |cluster| placeholder::stateful_set_keeps_its_volume(cluster).boxed_local())];
+const SCENARIOS: &[Scenario] = &[
+    ("stateful_set_keeps_its_volume", |cluster| placeholder::stateful_set_keeps_its_volume(cluster).boxed_local()),
+    ("records_come_back_also_after_the_cluster_was_deleted", |cluster| {
+        records::records_come_back_also_after_the_cluster_was_deleted(cluster).boxed_local()
+    }),
+    ("no_acknowledged_record_is_lost", |cluster| killed_broker::no_acknowledged_record_is_lost(cluster).boxed_local()),
+    ("a_strangers_object_is_not_taken_over", |cluster| {
+        ownership::a_strangers_object_is_not_taken_over(cluster).boxed_local()
+    }),
+    ("a_restart_of_the_operator_changes_nothing", |cluster| {
+        ownership::a_restart_of_the_operator_changes_nothing(cluster).boxed_local()
+    }),
+];
+
+/// The one scenario that is about the harness itself, and needs nothing of the product.
+const WITHOUT_PRODUCT: &str = "stateful_set_keeps_its_volume";
 
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -56,6 +73,16 @@ async fn run(scenarios: &[&Scenario]) -> Result<usize> {
     let started = Instant::now();
     let cluster = Cluster::start().await?;
     println!("cluster ready in {:.1} s", started.elapsed().as_secs_f64());
+    if scenarios.iter().any(|(name, _)| *name != WITHOUT_PRODUCT) {
+        let started = Instant::now();
+        if let Err(error) = product::install(&cluster).await {
+            println!("the operator did not install: {error:#}");
+            let folder = diagnosis::save(&cluster, "install").await?;
+            println!("logs, events and resources: {}", folder.display());
+            return Ok(scenarios.len());
+        }
+        println!("operator installed in {:.1} s", started.elapsed().as_secs_f64());
+    }
     let mut failed = 0;
     for (name, scenario) in scenarios {
         let started = Instant::now();
