@@ -183,6 +183,9 @@ fn counts_are_checked_before_anything_is_allocated() {
         assert!(matches!(result, Err(DecodeError::CountTooLarge { .. })), "{result:?}");
         assert!(peak < BESIDE_VECTORS, "{peak}");
     }
+    // One element too many: three names of two bytes at least, in four bytes.
+    let short = MetadataRequest::decode_whole(Bytes::from_static(&[0, 0, 0, 3, 0, 0, 0, 0]), 1);
+    assert_eq!(short, Err(DecodeError::CountTooLarge { count: 3, at: 4, left: 4 }));
     let negative = MetadataRequest::decode_whole(Bytes::from_static(&[0xff, 0xff, 0xff, 0xfe]), 1);
     assert_eq!(negative, Err(DecodeError::NegativeLength { length: -2, at: 4 }));
     let overflow = MetadataRequest::decode_whole(Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x1f]), 12);
