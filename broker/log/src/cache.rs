@@ -126,11 +126,13 @@ impl CacheState {
 
 /// The index files of a segment; `None` if one is missing or damaged.
 pub(crate) fn read_indexes(disk: &dyn Disk, segment: &Segment) -> Result<Option<SegmentIndexes>, ReadError> {
-    let read = |kind: FileKind| {
-        match read_small_file(disk, &kind.path(segment.dir(), segment.base_offset), INDEX_FILE_BYTES_MAX) {
-            Err(error) if error.kind == DiskErrorKind::TooLarge => Ok(None),
-            other => other,
-        }
+    let read = |kind: FileKind| match read_small_file(
+        disk,
+        &kind.path(segment.dir(), segment.base_offset),
+        INDEX_FILE_BYTES_MAX,
+    ) {
+        Err(error) if error.kind == DiskErrorKind::TooLarge => Ok(None),
+        other => other,
     };
     let (Some(offsets), Some(times)) = (read(FileKind::OffsetIndex)?, read(FileKind::TimeIndex)?) else {
         return Ok(None);

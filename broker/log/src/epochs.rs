@@ -54,9 +54,9 @@ impl EpochCache {
             })
             .collect::<Option<Vec<_>>>()?;
         let sane = entries.iter().all(|entry| entry.epoch >= 0 && entry.start_offset >= 0)
-            && entries.windows(2).all(|pair| {
-                pair[0].epoch < pair[1].epoch && pair[0].start_offset <= pair[1].start_offset
-            });
+            && entries
+                .windows(2)
+                .all(|pair| pair[0].epoch < pair[1].epoch && pair[0].start_offset <= pair[1].start_offset);
         sane.then_some(entries)
     }
 
@@ -167,10 +167,10 @@ mod tests {
         assert!(!cache.assign(7, 60), "the same epoch later");
         assert!(cache.assign(8, 50), "nothing was written in 7");
         assert!(cache.assign(9, 15));
-        assert_eq!(cache.entries(), [EpochEntry { epoch: 2, start_offset: 10 }, EpochEntry {
-            epoch: 9,
-            start_offset: 15
-        }]);
+        assert_eq!(
+            cache.entries(),
+            [EpochEntry { epoch: 2, start_offset: 10 }, EpochEntry { epoch: 9, start_offset: 15 }]
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl FileKind {
 
     /// Kind and offset of a name; `None` for one that is not ours.
     pub(crate) fn parse(name: &str) -> Option<(Self, Offset)> {
-        if name.ends_with(".tmp") || name.ends_with(".deleted") || name.ends_with(".cleaned") {
+        if matches!(name.rsplit_once('.'), Some((_, "tmp" | "deleted" | "cleaned"))) {
             return Some((Self::Leftover, 0));
         }
         let (digits, _) = name.split_once('.')?;

@@ -39,8 +39,7 @@ impl SegmentIndexes {
     /// entry that closing the segment adds, as in Kafka.
     pub(crate) fn is_full(&self, max_bytes: u32) -> bool {
         let max_bytes = max_bytes as usize;
-        self.offsets.len() >= max_bytes / OFFSET_ENTRY_BYTES
-            || self.times.len() + 1 >= max_bytes / TIME_ENTRY_BYTES
+        self.offsets.len() >= max_bytes / OFFSET_ENTRY_BYTES || self.times.len() + 1 >= max_bytes / TIME_ENTRY_BYTES
     }
 
     /// Whether the offset can be stored relative to the base.
@@ -129,7 +128,9 @@ impl SegmentIndexes {
         }
         let offsets: Vec<(u32, u32)> = offset_entries
             .iter()
-            .map(|[a, b, c, d, e, f, g, h]| (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h])))
+            .map(|[a, b, c, d, e, f, g, h]| {
+                (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h]))
+            })
             .collect();
         let times: Vec<(Timestamp, u32)> = time_entries
             .iter()
@@ -137,8 +138,8 @@ impl SegmentIndexes {
                 (i64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), u32::from_be_bytes([*i, *j, *k, *l]))
             })
             .collect();
-        let in_range = offsets.iter().all(|entry| entry.0 <= i32::MAX as u32 && u64::from(entry.1) < log_bytes)
-            && times.iter().all(|entry| entry.1 <= i32::MAX as u32 && entry.0 >= 0);
+        let in_range = offsets.iter().all(|entry| i32::try_from(entry.0).is_ok() && u64::from(entry.1) < log_bytes)
+            && times.iter().all(|entry| i32::try_from(entry.1).is_ok() && entry.0 >= 0);
         let rising = offsets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
             && times.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
         // Closing a segment with batches always adds a time entry, except where no batch has a timestamp at all.

@@ -10,12 +10,12 @@ use crate::index::SegmentIndexes;
 use crate::partition_metadata;
 use crate::producers::Producers;
 use crate::reader::{LogReader, Shared};
-use crate::recovery::{Recovery, RecoveryProgress, RecoveryReport, write_indexes};
+use crate::recovery::{Recovery, RecoveryProgress, RecoveryReport, remove_if_there, write_indexes};
 use crate::segment::{ActiveParts, Segment};
 use crate::settings::LogSettings;
 use odradek_disk::{Disk, DiskError, DiskFile, OpenMode};
 use odradek_model::{LeaderEpoch, Offset, Timestamp, TimestampType, TopicId};
-use odradek_records::{Batches, BatchHeader, HEADER_BYTES, ValidatedBatch};
+use odradek_records::{BatchHeader, Batches, HEADER_BYTES, ValidatedBatch};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -51,6 +51,16 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// A file of a sealed segment that waits for its first sync.
+#[derive(Debug)]
+pub(crate) struct UnflushedFile {
+    /// Base offset of its segment.
+    pub(crate) base_offset: Offset,
+    /// `names_changed` when it was written: a flush taken earlier has not synced it.
+    pub(crate) since: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+}
+
 /// The one writer of a log. Dropping it without [`close_clean`](Self::close_clean) is like a crash of the process.
 #[derive(Debug)]
 pub struct Log {
@@ -69,9 +79,9 @@ pub struct Log {
     pub(crate) producers: Producers,
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) recovery_point: Offset,
-    /// Files of sealed segments (batches, indexes, producer snapshot) that no flush has synced, oldest first, with the
-    /// base offset of their segment. Bounded by flushing after a roll: the caller asks [`Log::has_sealed_unflushed`].
-    pub(crate) unflushed_files: Vec<(Offset, Arc<dyn DiskFile>)>,
+    /// Files of sealed segments (batches, indexes, producer snapshot) that no flush has synced, oldest first.
+    /// Bounded by flushing after a roll: the caller asks [`Log::has_sealed_unflushed`].
+    pub(crate) unflushed_files: Vec<UnflushedFile>,
     /// Counts the names made or removed in the folder.
     pub(crate) names_changed: u64,
     /// `names_changed` at the last sync of the folder.
@@ -104,7 +114,7 @@ impl Log {
             cache: &cache,
             dir: &dir,
             clean,
-            recovery_point: recovery_point.max(0),
+            trusted_to: recovery_point.max(0),
             log_start: log_start_offset.max(0),
             index_interval: settings.index_interval_bytes,
             now_ms,
@@ -126,14 +136,15 @@ impl Log {
             for (at, segment) in sealed.iter().enumerate() {
                 let segment_end = recovered.segments[at + 1].base_offset;
                 if segment_end > recovery_point {
-                    unflushed_files.push((segment.base_offset, disk.open(&segment.path, OpenMode::ReadWrite)?));
+                    let file = disk.open(&segment.path, OpenMode::ReadWrite)?;
+                    unflushed_files.push(UnflushedFile { base_offset: segment.base_offset, since: 1, file });
                 }
             }
         }
         let shared = Arc::new(Shared {
             disk: disk.clone(),
             cache: cache.clone(),
-            segments: Mutex::new(Arc::new(recovered.segments.clone())),
+            segments: Mutex::new(Arc::from(&*recovered.segments)),
             start: AtomicI64::new(report.log_start_offset),
             end: AtomicI64::new(end),
         });
@@ -353,7 +364,9 @@ impl Log {
             _ => now_ms.saturating_sub(active.created_ms),
         };
         let index_full = || {
-            active.with_active(|parts| parts.builder.indexes.is_full(self.settings.segment_index_bytes)).unwrap_or(false)
+            active
+                .with_active(|parts| parts.builder.indexes.is_full(self.settings.segment_index_bytes))
+                .unwrap_or(false)
         };
         size + header.size_bytes() as u64 > u64::from(self.settings.segment_bytes)
             || age_ms > self.settings.segment_ms
@@ -374,23 +387,28 @@ impl Log {
         let indexes = parts.builder.seal();
         let written = write_indexes(&*self.disk, &self.dir, sealed.base_offset, &indexes);
         let snapshot = self.write_snapshot();
-        self.unflushed_files.push((sealed.base_offset, parts.file));
+        let mut files = vec![parts.file];
         match (written, snapshot) {
-            (Ok(index_files), Ok(snapshot)) => {
-                self.unflushed_files.extend(index_files.into_iter().map(|file| (sealed.base_offset, file)));
-                self.unflushed_files.extend(snapshot.map(|file| (sealed.base_offset, file)));
-            }
+            (Ok(index_files), Ok(snapshot)) => files.extend(index_files.into_iter().chain(snapshot)),
             // Both can be made anew from the batches, so the log goes on without them.
             (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, dir = %self.dir.display(), "an index or producer snapshot was not written");
+                // A part of an index can look whole; its largest timestamp would then be too low.
+                for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+                    if let Err(error) = remove_if_there(&*self.disk, &kind.path(&self.dir, sealed.base_offset)) {
+                        tracing::warn!(%error, "a partly written index stays");
+                    }
+                }
             }
         }
+        let (base, since) = (sealed.base_offset, self.names_changed);
+        self.unflushed_files.extend(files.into_iter().map(|file| UnflushedFile { base_offset: base, since, file }));
         let parts = ActiveParts { file: file.clone(), builder: IndexBuilder::new(base_offset) };
         let id = self.cache.next_id();
         self.segments.push(Arc::new(Segment::active(&self.dir, base_offset, 0, id, now_ms, -1, parts)));
         self.active_file = file;
         self.active_first_timestamp = None;
-        self.shared.set_segments(self.segments.clone());
+        self.shared.set_segments(&self.segments);
         Ok(())
     }
 
@@ -470,7 +488,7 @@ impl Log {
 
     /// Everything to sync for the records so far, to be run off the writer; then [`flushed_up_to`](Self::flushed_up_to).
     pub fn flush_handle(&self) -> FlushHandle {
-        let mut files: Vec<_> = self.unflushed_files.iter().map(|(_, file)| file.clone()).collect();
+        let mut files: Vec<_> = self.unflushed_files.iter().map(|unflushed| unflushed.file.clone()).collect();
         files.push(self.active_file.clone());
         FlushHandle {
             disk: self.disk.clone(),
@@ -491,11 +509,7 @@ impl Log {
             return;
         }
         self.recovery_point = self.recovery_point.max(flushed.up_to);
-        let segments = &self.segments;
-        self.unflushed_files.retain(|(base, _)| {
-            let next = segments.partition_point(|segment| segment.base_offset <= *base);
-            segments.get(next).is_some_and(|next| next.base_offset > flushed.up_to)
-        });
+        self.unflushed_files.retain(|unflushed| unflushed.since > flushed.names_changed);
     }
 
     /// Syncs everything now, on this thread.

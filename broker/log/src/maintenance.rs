@@ -108,9 +108,9 @@ impl Log {
         let removed: Vec<Arc<Segment>> = self.segments.drain(..count).collect();
         let first = self.segments[0].base_offset;
         self.shared.start.fetch_max(first, Ordering::AcqRel);
-        self.shared.set_segments(self.segments.clone());
+        self.shared.set_segments(&self.segments);
         self.recovery_point = self.recovery_point.max(first.min(self.end));
-        self.unflushed_files.retain(|(base, _)| *base >= first);
+        self.unflushed_files.retain(|unflushed| unflushed.base_offset >= first);
         if self.epochs.truncate_from_start(self.log_start_offset()) {
             self.epochs.store(&*self.disk)?;
         }
@@ -183,7 +183,7 @@ impl Log {
         let parts = ActiveParts { file: file.clone(), builder: IndexBuilder::new(offset) };
         let id = self.cache.next_id();
         self.segments.push(Arc::new(Segment::active(&self.dir, offset, 0, id, now_ms, -1, parts)));
-        self.shared.set_segments(self.segments.clone());
+        self.shared.set_segments(&self.segments);
         self.active_file = file;
         self.active_first_timestamp = None;
         self.unflushed_files.clear();
@@ -234,10 +234,10 @@ impl Log {
         let parts = ActiveParts { file: file.clone(), builder };
         let id = self.cache.next_id();
         self.segments.push(Arc::new(Segment::active(&self.dir, base, size, id, now_ms, max, parts)));
-        self.shared.set_segments(self.segments.clone());
+        self.shared.set_segments(&self.segments);
         self.active_file = file;
         self.active_first_timestamp = first_timestamp;
-        self.unflushed_files.retain(|(unflushed, _)| *unflushed < base);
+        self.unflushed_files.retain(|unflushed| unflushed.base_offset < base);
         self.end = end;
         Ok(())
     }
@@ -265,8 +265,7 @@ impl Log {
         }
         let first = self.segments.partition_point(|segment| segment.base_offset <= from).saturating_sub(1);
         for segment in &self.segments[first..] {
-            let (file, position) =
-                segment.look_up(&*self.disk, &self.cache, |indexes| indexes.position_of(from))?;
+            let (file, position) = segment.look_up(&*self.disk, &self.cache, |indexes| indexes.position_of(from))?;
             let mut scanner = Scanner::headers(&*file, position, segment.size());
             loop {
                 match scanner.peek() {

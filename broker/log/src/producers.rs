@@ -105,10 +105,8 @@ impl Producers {
         let Some(state) = self.states.get(&header.producer_id) else { return Ok(None) };
         let (first, last) = (header.base_sequence, header.last_sequence());
         if state.epoch == header.producer_epoch
-            && let Some(duplicate) = state
-                .batches()
-                .iter()
-                .find(|batch| batch.last_sequence == last && batch.first_sequence() == first)
+            && let Some(duplicate) =
+                state.batches().iter().find(|batch| batch.last_sequence == last && batch.first_sequence() == first)
         {
             return Ok(Some(*duplicate));
         }
@@ -136,8 +134,7 @@ impl Producers {
         if !header.has_producer_id() {
             return;
         }
-        let state =
-            self.states.entry(header.producer_id).or_insert_with(|| ProducerState::new(header.producer_epoch));
+        let state = self.states.entry(header.producer_id).or_insert_with(|| ProducerState::new(header.producer_epoch));
         if state.epoch != header.producer_epoch {
             state.epoch = header.producer_epoch;
             state.count = 0;
@@ -210,7 +207,9 @@ impl Producers {
                 timestamp: long(26),
             };
             if batch.last_offset >= 0 {
-                if batch.last_sequence < 0 || batch.offset_delta < 0 || i64::from(batch.offset_delta) > batch.last_offset
+                if batch.last_sequence < 0
+                    || batch.offset_delta < 0
+                    || i64::from(batch.offset_delta) > batch.last_offset
                 {
                     return None;
                 }

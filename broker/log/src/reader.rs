@@ -21,18 +21,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) cache: Arc<SegmentCache>,
-    pub(crate) segments: Mutex<Arc<Vec<Arc<Segment>>>>,
+    pub(crate) segments: Mutex<Arc<[Arc<Segment>]>>,
     pub(crate) start: AtomicI64,
     pub(crate) end: AtomicI64,
 }
 
 impl Shared {
-    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+    pub(crate) fn segments(&self) -> Arc<[Arc<Segment>]> {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_segments(&self, segments: Vec<Arc<Segment>>) {
-        *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(segments);
+    pub(crate) fn set_segments(&self, segments: &[Arc<Segment>]) {
+        *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(segments);
     }
 
     fn check(&self, offset: Offset) -> Result<(), ReadError> {
@@ -156,8 +156,7 @@ impl LogReader {
         let wanted = max_bytes.max(HEADER_BYTES).min(left);
         let mut bytes = Vec::new();
         file.read_append(&mut bytes, wanted, position)?;
-        let first = BatchHeader::parse(&bytes)
-            .map_err(|error| segment.damaged(position, ScanError::Batch(error)))?;
+        let first = BatchHeader::parse(&bytes).map_err(|error| segment.damaged(position, ScanError::Batch(error)))?;
         if first.size_bytes() > bytes.len() || first.size_bytes() > max_bytes {
             if first.size_bytes() > left {
                 let error = BatchError::Incomplete { needed: first.size_bytes(), available: left };
@@ -239,8 +238,7 @@ impl LogReader {
             if segment.base_offset >= up_to {
                 break;
             }
-            let is_newer =
-                |timestamp: Timestamp| timestamp >= 0 && best.is_none_or(|best| timestamp > best.timestamp);
+            let is_newer = |timestamp: Timestamp| timestamp >= 0 && best.is_none_or(|best| timestamp > best.timestamp);
             let largest = match segment.max_timestamp(disk, cache) {
                 Ok(largest) => largest,
                 Err(ReadError::Disk(error)) if error.kind == DiskErrorKind::NotFound => continue,
@@ -262,10 +260,8 @@ impl LogReader {
                     Ok(Some(header)) if header.next_offset() <= up_to => {
                         let newer = best.is_none_or(|best| header.max_timestamp > best.timestamp);
                         if header.last_offset() >= start && header.max_timestamp >= 0 && newer {
-                            best = Some(TimestampOffset {
-                                timestamp: header.max_timestamp,
-                                offset: header.last_offset(),
-                            });
+                            best =
+                                Some(TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() });
                         }
                         scanner.skip(&header);
                     }

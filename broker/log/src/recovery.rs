@@ -57,7 +57,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) cache: &'a SegmentCache,
     pub(crate) dir: &'a Path,
     pub(crate) clean: bool,
-    pub(crate) recovery_point: Offset,
+    /// The recovery point: batches below it were synced.
+    pub(crate) trusted_to: Offset,
     pub(crate) log_start: Offset,
     pub(crate) index_interval: u32,
     pub(crate) now_ms: Timestamp,
@@ -106,7 +107,9 @@ impl Recovery<'_> {
         let check_from = if self.clean {
             last_base
         } else {
-            let after = bases.partition_point(|base| *base <= self.recovery_point);
+            // Strictly below: a segment that ends right at the recovery point may have been sealed after that flush,
+            // and its index files are then not synced.
+            let after = bases.partition_point(|base| *base < self.trusted_to);
             bases[after.saturating_sub(1)]
         };
         let mut producers = self.load_snapshot(check_from, &mut snapshots, &mut report)?;
@@ -156,14 +159,15 @@ impl Recovery<'_> {
             let file = self.disk.open(&FileKind::Log.path(self.dir, base), OpenMode::ReadWrite)?;
             let is_last = at + 1 == to_check.len();
             let examined = if self.clean && is_last {
-                self.open_clean(&*file, base, size, replay_from, &mut epochs, &mut producers.0, &mut report)?
+                let replay = (replay_from, epochs_lost);
+                self.open_clean(&*file, base, size, replay, &mut epochs, &mut producers.0, &mut report)?
             } else {
                 let mut count = |bytes: u64| {
                     progress.done += bytes;
                     (self.progress)(progress);
                 };
-                let (recovery_point, interval) = (self.recovery_point, self.index_interval);
-                examine(&*file, base, size, recovery_point, interval, &mut count, &mut |header| {
+                let (trusted_to, interval) = (self.trusted_to, self.index_interval);
+                examine(&*file, base, size, trusted_to, interval, &mut count, &mut |header| {
                     note(header, &mut epochs, &mut producers.0, replay_from);
                 })?
             };
@@ -228,9 +232,7 @@ impl Recovery<'_> {
         let mut segments: Vec<Arc<Segment>> = kept
             .iter()
             .filter(|(base, _)| *base != active_base)
-            .map(|(base, size)| {
-                Arc::new(Segment::sealed(self.dir, *base, *size, self.cache.next_id(), self.now_ms))
-            })
+            .map(|(base, size)| Arc::new(Segment::sealed(self.dir, *base, *size, self.cache.next_id(), self.now_ms)))
             .collect();
         let parts = ActiveParts { file: active_file.clone(), builder: examined.indexes };
         let max = parts.builder.max.timestamp;
@@ -354,7 +356,7 @@ impl Recovery<'_> {
         file: &dyn DiskFile,
         base: Offset,
         size: u64,
-        replay_from: Offset,
+        (replay_from, epochs_lost): (Offset, bool),
         epochs: &mut EpochCache,
         producers: &mut Producers,
         report: &mut RecoveryReport,
@@ -366,7 +368,7 @@ impl Recovery<'_> {
         }
         // A replay that begins inside this segment needs its batches from there on, so that the walk begins earlier.
         let indexes = stored.unwrap_or_else(|| SegmentIndexes::new(base));
-        let start = if epochs.entries().is_empty() { 0 } else { indexes.position_of(replay_from) };
+        let start = if epochs_lost { 0 } else { indexes.position_of(replay_from) };
         let start = start.min(indexes.last_position());
         let mut examined = Examined {
             good_bytes: u64::from(start),
@@ -419,7 +421,7 @@ impl Recovery<'_> {
         if examined.fault.is_some() && start > 0 {
             // The index pointed somewhere wrong, or the file shrank: look at all of it.
             report.rebuilt.push(format!("{base:020}.index"));
-            return examine(file, base, size, self.recovery_point, self.index_interval, &mut |_| {}, &mut |header| {
+            return examine(file, base, size, self.trusted_to, self.index_interval, &mut |_| {}, &mut |header| {
                 note(header, epochs, producers, replay_from);
             });
         }
@@ -552,4 +554,3 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), odrade
         _ => Ok(()),
     }
 }
-

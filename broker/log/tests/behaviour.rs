@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What callers see of a log: each setting's effect, idempotence, look-ups, flushes, failing disks, readers beside the
+//! writer.
+
+mod harness;
+
+use harness::{DIR, NOW_MS, batch, new_disk, new_log, open, options, produced, read_all, records, small_settings};
+use odradek_disk::{Disk, DiskOperation, Fault, Outage};
+use odradek_log::{AppendError, Log, LogError, LogSettings, ReadError, SegmentCache};
+use odradek_model::TimestampType;
+use odradek_records::{Batches, Compression};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn append(log: &mut Log, timestamp_ms: i64, value: &[u8]) -> i64 {
+    log.append(batch(timestamp_ms, value), 0, NOW_MS).expect("appended").base_offset
+}
+
+#[test]
+fn segment_bytes_closes_a_segment_before_it_would_grow_larger() {
+    let (_, mut log) = new_log(LogSettings { segment_bytes: 1000, ..LogSettings::default() });
+    for _ in 0..20 {
+        append(&mut log, NOW_MS, &[b'x'; 200]);
+    }
+    assert_eq!(log.segment_count(), 7, "three batches of 270 bytes each");
+    assert_eq!(read_all(&log.reader()).len(), 20);
+}
+
+#[test]
+fn segment_ms_goes_by_the_timestamps_in_the_segment() {
+    let (_, mut log) = new_log(LogSettings { segment_ms: 1000, ..LogSettings::default() });
+    append(&mut log, NOW_MS, b"a");
+    append(&mut log, NOW_MS + 1000, b"b");
+    assert_eq!(log.segment_count(), 1);
+    append(&mut log, NOW_MS + 1001, b"c");
+    assert_eq!(log.segment_count(), 2);
+    // Without timestamps the age of the segment counts.
+    let (_, mut log) = new_log(LogSettings { segment_ms: 1000, ..LogSettings::default() });
+    log.append(batch(-1, b"a"), 0, NOW_MS + 5000).expect("an empty segment is not rolled");
+    assert_eq!(log.segment_count(), 1);
+    log.append(batch(-1, b"b"), 0, NOW_MS + 5000).expect("appended");
+    assert_eq!(log.segment_count(), 2);
+}
+
+#[test]
+fn a_full_index_closes_a_segment() {
+    let settings = LogSettings { index_interval_bytes: 100, segment_index_bytes: 40, ..LogSettings::default() };
+    let (_, mut log) = new_log(settings);
+    for i in 0..30 {
+        append(&mut log, NOW_MS + i, &[b'x'; 200]);
+    }
+    assert!(log.segment_count() > 5, "{}", log.segment_count());
+    assert_eq!(read_all(&log.reader()).len(), 30);
+}
+
+#[test]
+fn retention_ms_goes_by_the_newest_record_of_a_segment() {
+    let (disk, mut log) = new_log(LogSettings { retention_ms: Some(1000), ..small_settings() });
+    // A record of the future in the first segment keeps it, and with it everything after it.
+    append(&mut log, NOW_MS + 10_000, &[b'x'; 600]);
+    while log.segment_count() < 3 {
+        append(&mut log, NOW_MS, &[b'x'; 600]);
+    }
+    let end = log.log_end_offset();
+    assert_eq!(log.apply_retention(NOW_MS + 5000, end).expect("retained").segments, 0);
+    let held = log.apply_retention(NOW_MS + 20_000, 1).expect("nothing above the high watermark goes");
+    assert_eq!(held.segments, 0);
+    let deleted = log.apply_retention(NOW_MS + 20_000, end).expect("retained");
+    assert_eq!((deleted.segments, log.segment_count()), (3, 1), "even the active segment is rolled and goes");
+    assert_eq!((log.log_start_offset(), log.log_end_offset(), log.size_bytes()), (end, end, 0));
+    let names: Vec<_> = disk.list(Path::new(DIR)).expect("listed").into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names.iter().filter(|name| name.ends_with("log") || name.ends_with("index")).count(), 1, "{names:?}");
+    assert!(matches!(log.reader().read(0, 100, end, true), Err(ReadError::OffsetOutOfRange { .. })));
+    assert_eq!(append(&mut log, NOW_MS, b"on"), end);
+}
+
+#[test]
+fn retention_bytes_keeps_at_least_that_much() {
+    let (_, mut log) = new_log(LogSettings { retention_bytes: Some(3000), ..small_settings() });
+    for _ in 0..20 {
+        append(&mut log, NOW_MS, &[b'x'; 600]);
+    }
+    let end = log.log_end_offset();
+    log.apply_retention(NOW_MS, end).expect("retained");
+    assert!((3000..4500).contains(&log.size_bytes()), "{}", log.size_bytes());
+    assert!(log.log_start_offset() > 0);
+    assert_eq!(log.apply_retention(NOW_MS, end).expect("retained").segments, 0, "converged");
+}
+
+#[test]
+fn log_append_time_stamps_batches_and_create_time_does_not() {
+    for timestamp_type in [TimestampType::LogAppendTime, TimestampType::CreateTime] {
+        let (_, mut log) = new_log(LogSettings { timestamp_type, ..LogSettings::default() });
+        let appended = log.append(batch(5, b"x"), 0, NOW_MS).expect("appended");
+        let slice = log.reader().read(0, 1000, 1, true).expect("read");
+        let stored = Batches::new(&slice.bytes).next().expect("one").expect("whole");
+        stored.verify().expect("the checksum fits the stamp");
+        let stamped = timestamp_type == TimestampType::LogAppendTime;
+        assert_eq!(appended.log_append_time_ms, stamped.then_some(NOW_MS));
+        assert_eq!(stored.header.max_timestamp, if stamped { NOW_MS } else { 5 });
+        assert_eq!(stored.header.timestamp_type(), timestamp_type);
+    }
+}
+
+#[test]
+fn flush_messages_says_when_to_flush_and_nothing_is_synced_without_it() {
+    let (disk, mut log) = new_log(LogSettings { flush_messages: Some(3), ..LogSettings::default() });
+    append(&mut log, NOW_MS, b"warm up: the epoch is stored");
+    log.flush().expect("flushed");
+    let before = disk.counts();
+    for i in 0..3 {
+        assert!(!log.needs_flush(), "{i} unflushed");
+        append(&mut log, NOW_MS, b"x");
+    }
+    let after = disk.counts();
+    assert_eq!(
+        (after.writes - before.writes, after.file_syncs - before.file_syncs, after.opens - before.opens),
+        (3, 0, 0)
+    );
+    assert_eq!(after.mutations - before.mutations, 3, "one call per append and no other");
+    assert!(log.needs_flush());
+    let handle = log.flush_handle();
+    append(&mut log, NOW_MS, b"meanwhile");
+    let flushed = handle.run().expect("synced");
+    log.flushed_up_to(flushed);
+    assert_eq!((log.recovery_point(), log.needs_flush()), (4, false));
+    disk.restart(Outage::PowerLossOfAllUnsynced);
+    let (log, _) = open(&disk, options(LogSettings::default(), false, 4, 0));
+    assert_eq!(log.log_end_offset(), 5, "the sync came after the last append, so it is there too");
+}
+
+#[test]
+fn a_failed_sync_stops_the_log_for_good() {
+    let (disk, mut log) = new_log(LogSettings::default());
+    append(&mut log, NOW_MS, b"x");
+    disk.inject(Fault { operation: DiskOperation::Sync, path_suffix: ".log".to_owned(), after: 0, times: 1 });
+    assert!(log.flush_handle().run().is_err());
+    assert!(matches!(log.append(batch(NOW_MS, b"y"), 0, NOW_MS), Err(AppendError::Failed { .. })));
+    assert!(matches!(log.close_clean(), Err(LogError::Failed { .. })));
+    assert_eq!(read_all(&log.reader()).len(), 1, "readers go on");
+}
+
+#[test]
+fn a_full_disk_refuses_the_batch_and_takes_the_next_when_there_is_room() {
+    let (disk, mut log) = new_log(LogSettings::default());
+    append(&mut log, NOW_MS, b"x");
+    disk.set_capacity(Some(log.size_bytes() + 150));
+    let error = log.append(produced(1, 0, 0, 1, &[b'y'; 300]), 0, NOW_MS).expect_err("full");
+    assert!(matches!(&error, AppendError::Disk(disk) if disk.is_no_space()), "{error}");
+    disk.set_capacity(None);
+    let appended = log.append(produced(1, 0, 0, 1, &[b'y'; 300]), 0, NOW_MS).expect("room again");
+    assert_eq!((appended.base_offset, appended.duplicate), (1, false), "the refused one left no trace");
+    drop(log);
+    let (log, report) = open(&disk, options(LogSettings::default(), false, 0, 0));
+    assert_eq!((log.log_end_offset(), report.bytes_cut), (2, 0));
+}
+
+#[test]
+fn idempotence_holds_over_restarts_and_expires() {
+    let (disk, mut log) = new_log(small_settings());
+    for i in 0..4 {
+        log.append(produced(1, 2, i * 3, 3, &[b'x'; 300]), 0, NOW_MS).expect("appended");
+    }
+    let recovery_point = log.recovery_point();
+    drop(log);
+    let (mut log, _) = open(&disk, options(small_settings(), false, recovery_point, 0));
+    let duplicate = log.append(produced(1, 2, 9, 3, b"whatever"), 0, NOW_MS).expect("known");
+    assert_eq!((duplicate.base_offset, duplicate.last_offset, duplicate.duplicate), (9, 11, true));
+    let stale = log.append(produced(1, 1, 0, 1, b"x"), 0, NOW_MS);
+    assert!(matches!(stale, Err(AppendError::InvalidProducerEpoch { found: 1, current: 2, .. })));
+    assert_eq!(log.producer_count(), 1);
+    log.apply_retention(NOW_MS + 24 * 3_600_000, log.log_end_offset()).expect("retained");
+    assert_eq!(log.producer_count(), 0);
+    log.append(produced(1, 0, 77, 1, b"x"), 0, NOW_MS).expect("unknown again: any sequence");
+}
+
+#[test]
+fn look_ups_by_time_look_inside_batches_of_every_codec() {
+    for compression in Compression::ALL {
+        let (_, mut log) = new_log(small_settings());
+        for i in 0..40_i64 {
+            let values: [&[u8]; 3] = [b"one", b"two", &[b'x'; 90]];
+            // Every fourth batch is out of order.
+            let at = NOW_MS + i * 10 - if i % 4 == 3 { 35 } else { 0 };
+            log.append(records(at, &values, compression), 7, NOW_MS).expect("appended");
+        }
+        assert!(log.segment_count() > 2);
+        let reader = log.reader();
+        let end = log.log_end_offset();
+        let time_of = |offset: i64| {
+            let i = offset / 3;
+            NOW_MS + i * 10 - if i % 4 == 3 { 35 } else { 0 } + offset % 3
+        };
+        for wanted in (NOW_MS - 50)..(NOW_MS + 420) {
+            let expected = (0..end).find(|offset| time_of(*offset) >= wanted);
+            let found = reader.offset_for_time(wanted, end).expect("looked up");
+            assert_eq!(found.map(|found| found.offset), expected, "{compression:?} at {wanted}");
+            assert!(found.is_none_or(|found| found.leader_epoch == 7 && found.timestamp == time_of(found.offset)));
+        }
+        for up_to in [0, 3, 12, 60, end] {
+            let expected = (0..up_to).max_by_key(|offset| (time_of(*offset), -offset));
+            let found = reader.max_timestamp(up_to).expect("looked up");
+            assert_eq!(found.map(|found| found.offset), expected, "up to {up_to}");
+        }
+    }
+}
+
+#[test]
+fn reads_keep_to_bytes_and_limit_and_begin_with_the_batch_that_holds_the_offset() {
+    let (_, mut log) = new_log(small_settings());
+    for _ in 0..10 {
+        log.append(records(NOW_MS, &[b"aaaa", b"bbbb", b"cccc"], Compression::None), 0, NOW_MS).expect("appended");
+    }
+    let reader = log.reader();
+    let one = reader.read(0, 1, 30, true).expect("read");
+    assert_eq!((one.base_offset, one.next_offset), (0, 3));
+    let size = one.bytes.len();
+    assert!(reader.read(0, size - 1, 30, false).expect("read").bytes.is_empty());
+    let inside = reader.read(4, size * 2, 30, true).expect("read");
+    assert_eq!((inside.base_offset, inside.next_offset, inside.bytes.len()), (3, 9, size * 2));
+    let limited = reader.read(0, 10_000, 8, true).expect("read");
+    assert_eq!(limited.next_offset, 6, "a batch that reaches over the limit is left out");
+    assert!(reader.read(7, 10_000, 8, true).expect("read").bytes.is_empty());
+    assert!(reader.read(30, 10_000, 30, true).expect("at the end").bytes.is_empty());
+    for outside in [-1, 31] {
+        assert!(matches!(reader.read(outside, 10, 30, true), Err(ReadError::OffsetOutOfRange { .. })));
+    }
+}
+
+#[test]
+fn deleting_up_to_an_offset_hides_records_and_removes_whole_segments() {
+    let (disk, mut log) = new_log(small_settings());
+    for _ in 0..12 {
+        append(&mut log, NOW_MS, &[b'x'; 400]);
+    }
+    let segments = log.segment_count();
+    let deleted = log.advance_log_start(5).expect("advanced");
+    assert!(deleted.segments > 0 && log.segment_count() == segments - deleted.segments);
+    assert_eq!(read_all(&log.reader()).first().map(|first| first.0), Some(5));
+    assert!(matches!(log.advance_log_start(13), Err(LogError::OffsetOutOfRange { end: 12, .. })));
+    assert_eq!(log.advance_log_start(3).expect("no way back").segments, 0);
+    assert_eq!(log.epochs()[0].start_offset, 5);
+    drop(log);
+    let (log, _) = open(&disk, options(small_settings(), false, 0, 5));
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (5, 12));
+}
+
+#[test]
+fn leader_epochs_are_durable_before_they_are_used() {
+    let (disk, mut log) = new_log(LogSettings::default());
+    log.append(batch(NOW_MS, b"a"), 2, NOW_MS).expect("appended");
+    log.assign_epoch(5, log.log_end_offset()).expect("assigned");
+    assert_eq!(
+        [1, 2, 4, 5, 6].map(|epoch| log.epoch_end_offset(epoch)),
+        [Some((1, 0)), Some((2, 1)), Some((2, 1)), Some((5, 1)), None]
+    );
+    log.flush().expect("flushed");
+    disk.restart(Outage::PowerLossOfAllUnsynced);
+    let (log, _) = open(&disk, options(LogSettings::default(), false, 1, 0));
+    assert_eq!((log.latest_epoch(), log.epoch_at(0)), (Some(5), Some(2)));
+}
+
+#[test]
+fn a_follower_keeps_bytes_epochs_and_producers_and_cuts_back() {
+    let (_, mut leader) = new_log(small_settings());
+    for i in 0..12 {
+        leader.append(produced(3, 0, i, 1, &[b'x'; 300]), i / 4, NOW_MS).expect("appended");
+    }
+    let (disk, mut follower) = new_log(small_settings());
+    let mut from = 0;
+    while from < 12 {
+        let slice = leader.reader().read(from, 1000, 12, true).expect("read");
+        // A fetch may end inside a batch.
+        let torn = [&slice.bytes[..], &[0; 30]].concat();
+        assert_eq!(follower.append_replicated(&torn, NOW_MS).expect("appended"), slice.next_offset);
+        from = slice.next_offset;
+    }
+    assert_eq!(read_all(&follower.reader()), read_all(&leader.reader()));
+    assert_eq!(follower.epochs(), leader.epochs());
+    let again = leader.reader().read(0, 100, 12, true).expect("read");
+    let refused = follower.append_replicated(&again.bytes, NOW_MS);
+    assert!(matches!(refused, Err(AppendError::NotNext { found: 0, end: 12 })));
+    assert_eq!(follower.truncate_to(6, NOW_MS).expect("cut"), 6);
+    assert_eq!((follower.latest_epoch(), read_all(&follower.reader()).len()), (Some(1), 6));
+    let next = follower.append(produced(3, 0, 6, 1, b"other"), 9, NOW_MS).expect("the producer went back too");
+    assert_eq!((next.base_offset, next.duplicate), (6, false));
+    let recovery_point = follower.recovery_point();
+    drop(follower);
+    let (follower, _) = open(&disk, options(small_settings(), false, recovery_point, 0));
+    assert_eq!(follower.log_end_offset(), 7);
+}
+
+#[test]
+fn a_folder_of_another_topic_id_is_refused_and_untouched() {
+    let (disk, log) = new_log(LogSettings::default());
+    drop(log);
+    let mut options = options(LogSettings::default(), false, 0, 0);
+    options.topic_id = "AAAAAAAAAAAAAAAAAAAAAg".parse().expect("an id");
+    let before = disk.counts().mutations;
+    assert!(matches!(harness::try_open(&disk, options), Err(LogError::TopicIdMismatch { .. })));
+    assert_eq!(disk.counts().mutations, before);
+}
+
+#[test]
+fn sealed_segments_are_opened_on_demand_and_bounded() {
+    let disk = new_disk(1);
+    let cache = Arc::new(SegmentCache::new(2, 1 << 20));
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    let options = options(small_settings(), false, 0, 0);
+    let (mut log, _) = Log::open(shared, cache.clone(), options, NOW_MS, &mut |_| {}).expect("opened");
+    for _ in 0..20 {
+        append(&mut log, NOW_MS, &[b'x'; 600]);
+    }
+    assert!(log.segment_count() >= 10);
+    assert_eq!(cache.open_segments(), 0);
+    assert_eq!(read_all(&log.reader()).len(), 20);
+    assert_eq!(cache.open_segments(), 2);
+}
+
+#[test]
+fn progress_is_reported_to_its_end() {
+    let (disk, mut log) = new_log(small_settings());
+    for _ in 0..20 {
+        append(&mut log, NOW_MS, &[b'x'; 300]);
+    }
+    let size = log.size_bytes();
+    drop(log);
+    let mut seen = Vec::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    let options = options(small_settings(), false, 0, 0);
+    Log::open(shared, Arc::default(), options, NOW_MS, &mut |progress| seen.push(progress)).expect("opened");
+    assert!(seen.len() > 10 && seen.is_sorted_by_key(|progress| progress.done));
+    assert!(seen.iter().all(|progress| progress.total == size));
+    assert_eq!(seen.last().map(|last| last.done), Some(size));
+}
+
+#[test]
+fn readers_see_a_growing_prefix_while_the_writer_rolls_and_deletes() {
+    let (_, mut log) = new_log(small_settings());
+    let done = AtomicBool::new(false);
+    let reader = log.reader();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let reader = reader.clone();
+                let done = &done;
+                scope.spawn(move || {
+                    let (mut from, mut seen) = (0, 0_u64);
+                    loop {
+                        let last_round = done.load(Ordering::Acquire);
+                        let end = reader.log_end_offset();
+                        match reader.read(from, 900, end, true) {
+                            Ok(slice) => {
+                                for batch in Batches::new(&slice.bytes) {
+                                    let batch = batch.expect("whole");
+                                    batch.verify().expect("unharmed");
+                                    assert!(batch.header.next_offset() <= end);
+                                    seen += 1;
+                                }
+                                from = slice.next_offset;
+                            }
+                            Err(ReadError::OffsetOutOfRange { start, .. }) => from = start,
+                            Err(error) => panic!("{error}"),
+                        }
+                        if last_round && from >= reader.log_end_offset() {
+                            return seen;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for i in 0..3000_i64 {
+            append(&mut log, NOW_MS, format!("value {i} {}", "x".repeat(i as usize % 300)).as_bytes());
+            if i % 100 == 99 {
+                log.advance_log_start(i - 50).expect("advanced");
+            }
+        }
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            assert!(reader.join().expect("no panic") > 0);
+        }
+    });
+}
