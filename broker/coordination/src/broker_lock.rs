@@ -62,12 +62,15 @@ impl BrokerLock for InProcessBrokerLock {
     }
 }
 
+/// A lock and for whom it was taken.
+type HeldLock = (Holder, Box<dyn DiskLock>);
+
 /// Locks of the brokers of one machine: a locked file per broker id in one folder. The kernel frees it with the process.
 #[derive(Debug)]
 pub struct FileBrokerLock {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    held: Mutex<BTreeMap<BrokerId, (Holder, Box<dyn DiskLock>)>>,
+    held: Mutex<BTreeMap<BrokerId, HeldLock>>,
 }
 
 impl FileBrokerLock {

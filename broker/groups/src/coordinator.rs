@@ -119,7 +119,7 @@ impl GroupCoordinator {
             (None, Request::Sync(request)) => self.sync(token, request),
             (None, Request::Heartbeat(request)) => self.heartbeat(token, &request),
             (None, Request::Leave(request)) => self.leave(token, request),
-            (None, Request::Commit(request)) => self.commit(token, request),
+            (None, Request::Commit(request)) => self.commit(token, &request),
             (None, Request::Fetch(request)) => self.fetch(token, request),
         }
         self.take_effects()

@@ -231,16 +231,16 @@ impl Group {
     pub(crate) fn update_member(
         &mut self,
         member_id: &str,
-        protocols: Vec<Protocol>,
+        protocols: &[Protocol],
         rebalance_timeout_ms: i32,
         session_timeout_ms: i32,
     ) {
         let Some(member) = self.members.get_mut(member_id) else { return };
         member.rebalance_timeout_ms = rebalance_timeout_ms;
         member.session_timeout_ms = session_timeout_ms;
-        let old = std::mem::replace(&mut member.protocols, protocols.clone());
+        let old = std::mem::replace(&mut member.protocols, protocols.to_vec());
         self.count_protocols(&old, false);
-        self.count_protocols(&protocols, true);
+        self.count_protocols(protocols, true);
     }
 
     /// Gives a static member a new id, keeping all else; returns the requests parked under the old one.

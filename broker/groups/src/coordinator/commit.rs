@@ -31,9 +31,9 @@ pub(super) fn refused(request: &OffsetCommit, error: GroupError) -> OffsetCommit
 }
 
 impl GroupCoordinator {
-    pub(super) fn commit(&mut self, token: RequestToken, request: OffsetCommit) {
-        if let Err(error) = self.check_commit(&request) {
-            return self.reply(token, Response::Commit(refused(&request, error)));
+    pub(super) fn commit(&mut self, token: RequestToken, request: &OffsetCommit) {
+        if let Err(error) = self.check_commit(request) {
+            return self.reply(token, Response::Commit(refused(request, error)));
         }
         let expire_timestamp =
             (request.retention_time_ms != -1).then(|| self.now.saturating_add(request.retention_time_ms));
@@ -81,15 +81,15 @@ impl GroupCoordinator {
         if request.group_id.len() > MAX_KEY_TEXT {
             return Err(GroupError::InvalidGroupId);
         }
-        self.with_group(&request.group_id, |this, group| {
+        let checked = self.with_group(&request.group_id, |this, group| {
             check_member_commit(group, request)?;
             if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) {
                 // A commit is as good as a heartbeat.
                 this.renew_session(group, &request.member_id);
             }
             Ok(())
-        })
-        .unwrap_or_else(|| match (request.generation_id < 0, request.knows_group_id_not_found) {
+        });
+        checked.unwrap_or(match (request.generation_id < 0, request.knows_group_id_not_found) {
             (true, _) => Ok(()),
             (false, true) => Err(GroupError::GroupIdNotFound),
             (false, false) => Err(GroupError::IllegalGeneration),

@@ -8,7 +8,6 @@ use tracing::info;
 
 use super::journalling::{After, Change, MAX_APPEND_BYTES};
 use super::{Effect, GroupCoordinator, Phase};
-use crate::cell::Cell;
 use crate::group::{Group, GroupState};
 use crate::records::CommittedOffset;
 use crate::timers::Timer;
@@ -102,12 +101,13 @@ impl GroupCoordinator {
 
     /// Number of offsets kept or on their way, for tests and metrics.
     pub fn offset_count(&self) -> usize {
-        self.offsets.values().flat_map(|topics| topics.values()).flat_map(|p| p.values()).filter(kept).count()
+        self.offsets
+            .values()
+            .flat_map(|topics| topics.values())
+            .flat_map(|p| p.values())
+            .filter(|cell| cell.latest().is_some())
+            .count()
     }
-}
-
-fn kept(cell: &&Cell<CommittedOffset>) -> bool {
-    cell.latest().is_some()
 }
 
 fn tombstone(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> Change {

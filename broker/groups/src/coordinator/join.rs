@@ -78,15 +78,15 @@ impl GroupCoordinator {
         let new_id: Arc<str> = Arc::from(format!("{owner}-{}", request.new_member_suffix));
         if let Some(instance) = &request.group_instance_id {
             match group.static_members.get(instance).cloned() {
-                Some(old_id) => self.join_returning_static(token, request, group, &old_id, &new_id),
-                None => self.add_member(token, request, group, new_id),
+                Some(old_id) => self.join_returning_static(token, &request, group, &old_id, &new_id),
+                None => self.add_member(token, request, group, &new_id),
             }
         } else if request.requires_known_member_id {
             group.pending_join.insert(Arc::clone(&new_id));
             self.session(group, &new_id, i64::from(request.session_timeout_ms));
             self.refuse_join(token, GroupError::MemberIdRequired, &new_id);
         } else {
-            self.add_member(token, request, group, new_id);
+            self.add_member(token, request, group, &new_id);
         }
     }
 
@@ -113,7 +113,7 @@ impl GroupCoordinator {
                 // A pending member is never static: its id was not given to this one.
                 return self.refuse_join(token, GroupError::UnknownMemberId, &id);
             }
-            return self.add_member(token, request, group, id);
+            return self.add_member(token, request, group, &id);
         }
         if let Err(error) = group.check_member(&id, request.group_instance_id.as_deref()) {
             return self.refuse_join(token, error, &id);
@@ -128,7 +128,7 @@ impl GroupCoordinator {
             GroupState::Empty => return self.refuse_join(token, GroupError::UnknownMemberId, &id),
         };
         if rejoins {
-            self.update_member(token, request, group, &id);
+            self.update_member(token, &request, group, &id);
             return self.rebalance_or_complete(group);
         }
         let mut response = group.join_response(&id);
@@ -139,8 +139,8 @@ impl GroupCoordinator {
     }
 
     /// Puts the join in place of what the member said before, and parks it.
-    fn update_member(&mut self, token: RequestToken, request: JoinGroup, group: &mut Group, id: &Arc<str>) {
-        group.update_member(id, request.protocols, request.rebalance_timeout_ms, request.session_timeout_ms);
+    fn update_member(&mut self, token: RequestToken, request: &JoinGroup, group: &mut Group, id: &Arc<str>) {
+        group.update_member(id, &request.protocols, request.rebalance_timeout_ms, request.session_timeout_ms);
         let parked = group.members.get_mut(id).and_then(|member| member.awaiting_join.replace(token));
         if let Some(old) = parked {
             // A request is never left without an answer, even if its client has stopped waiting.
@@ -148,7 +148,7 @@ impl GroupCoordinator {
         }
     }
 
-    fn add_member(&mut self, token: RequestToken, request: JoinGroup, group: &mut Group, id: Arc<str>) {
+    fn add_member(&mut self, token: RequestToken, request: JoinGroup, group: &mut Group, id: &Arc<str>) {
         if group.state == GroupState::PreparingRebalance && group.previous_state == GroupState::Empty {
             group.new_member_added = true;
         }
@@ -156,7 +156,7 @@ impl GroupCoordinator {
             group.protocol_type = Some(Arc::clone(&request.protocol_type));
         }
         group.add(Member {
-            id: Arc::clone(&id),
+            id: Arc::clone(id),
             instance: request.group_instance_id,
             client_id: request.client_id,
             client_host: request.client_host,
@@ -169,7 +169,7 @@ impl GroupCoordinator {
             is_new: true,
         });
         // A parked new member cannot heartbeat; it gets a fixed time to be answered.
-        self.session(group, &id, self.settings.new_member_join_timeout_ms);
+        self.session(group, id, self.settings.new_member_join_timeout_ms);
         self.rebalance_or_complete(group);
     }
 
@@ -177,7 +177,7 @@ impl GroupCoordinator {
     fn join_returning_static(
         &mut self,
         token: RequestToken,
-        request: JoinGroup,
+        request: &JoinGroup,
         group: &mut Group,
         old_id: &Arc<str>,
         new_id: &Arc<str>,

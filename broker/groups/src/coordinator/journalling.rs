@@ -334,7 +334,7 @@ impl GroupCoordinator {
         if let Some(error) = error {
             if group.members.contains_key(&new_id) {
                 let was_waiting = waiting(group);
-                let protocols = change.old_protocols;
+                let protocols = &change.old_protocols;
                 group.update_member(&new_id, protocols, change.old_rebalance_timeout_ms, change.old_session_timeout_ms);
                 let (join, sync) = group.replace_static(&change.instance, &new_id, &change.old_id);
                 self.end_session(group, &new_id);

@@ -26,8 +26,8 @@ impl World {
         world
     }
 
-    fn decide(&mut self, command: Command) -> Reply {
-        let Decision { records, reply } = decide(&self.image, &self.settings, &command, 0);
+    fn decide(&mut self, command: &Command) -> Reply {
+        let Decision { records, reply } = decide(&self.image, &self.settings, command, 0);
         for record in records {
             self.image.apply_mut(1, &record).expect("a decision fits its image");
         }
@@ -35,7 +35,7 @@ impl World {
     }
 
     fn register(&mut self, id: i32, incarnation: u128) -> Result<BrokerEpoch, RegisterBrokerError> {
-        match self.decide(Command::RegisterBroker(registration(id, incarnation))) {
+        match self.decide(&Command::RegisterBroker(registration(id, incarnation))) {
             Reply::RegisterBroker(reply) => reply,
             other => panic!("{other:?}"),
         }
@@ -43,7 +43,7 @@ impl World {
 
     fn create(&mut self, topics: Vec<NewTopic>) -> Vec<(String, Result<CreatedTopic, CreateTopicError>)> {
         let command = CreateTopics { topics, validate_only: false, placement_seed: 0 };
-        match self.decide(Command::CreateTopics(command)) {
+        match self.decide(&Command::CreateTopics(command)) {
             Reply::CreateTopics(reply) => reply,
             other => panic!("{other:?}"),
         }
@@ -54,7 +54,7 @@ impl World {
     }
 
     fn delete(&mut self, topics: Vec<TopicReference>) -> Vec<(TopicReference, Result<DeletedTopic, DeleteTopicError>)> {
-        match self.decide(Command::DeleteTopics(DeleteTopics { topics })) {
+        match self.decide(&Command::DeleteTopics(DeleteTopics { topics })) {
             Reply::DeleteTopics(reply) => reply,
             other => panic!("{other:?}"),
         }
@@ -62,7 +62,7 @@ impl World {
 
     fn producer_ids(&mut self, broker: i32, epoch: i64) -> Result<ProducerIdBlock, AllocateProducerIdsError> {
         let command = AllocateProducerIds { broker_id: BrokerId(broker), broker_epoch: epoch };
-        match self.decide(Command::AllocateProducerIds(command)) {
+        match self.decide(&Command::AllocateProducerIds(command)) {
             Reply::AllocateProducerIds(reply) => reply,
             other => panic!("{other:?}"),
         }
@@ -118,7 +118,7 @@ fn registrations_that_make_no_sense_are_refused() {
     let mut refuse = |change: fn(&mut RegisterBroker)| {
         let mut command = registration(1, 1);
         change(&mut command);
-        match world.decide(Command::RegisterBroker(command)) {
+        match world.decide(&Command::RegisterBroker(command)) {
             Reply::RegisterBroker(Err(error)) => error.to_string(),
             other => panic!("{other:?}"),
         }
@@ -260,18 +260,17 @@ fn topics_are_deleted_by_name_or_id() {
     ];
     let reply = world.delete(request);
     let outcomes: Vec<_> = reply.iter().map(|(_, outcome)| outcome.clone().map(|deleted| deleted.id)).collect();
-    use DeleteTopicError as E;
     assert_eq!(
         outcomes,
         [
             Ok(ids[0]),
             Ok(ids[1]),
-            Err(E::UnknownName),
-            Err(E::UnknownId),
-            Err(E::NoReference),
-            Err(E::Duplicate),
-            Err(E::Duplicate),
-            Err(E::Duplicate),
+            Err(DeleteTopicError::UnknownName),
+            Err(DeleteTopicError::UnknownId),
+            Err(DeleteTopicError::NoReference),
+            Err(DeleteTopicError::Duplicate),
+            Err(DeleteTopicError::Duplicate),
+            Err(DeleteTopicError::Duplicate),
         ]
     );
     let left: Vec<&str> = world.image.topics().map(|topic| topic.name.as_str()).collect();

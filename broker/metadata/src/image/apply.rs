@@ -52,7 +52,10 @@ impl Image {
     pub fn apply_mut(&mut self, epoch: ControllerEpoch, record: &Record) -> Result<(), ApplyError> {
         let unknown = &record.unknown;
         match &record.body {
-            RecordBody::ControllerChange(r) => self.controller_change(r, unknown),
+            RecordBody::ControllerChange(r) => {
+                self.controller_change(r, unknown);
+                Ok(())
+            }
             RecordBody::Cluster(r) => self.cluster(r, unknown),
             RecordBody::FeatureLevel(r) => self.set_feature_level(r.level, unknown),
             RecordBody::RegisterBroker(r) => self.register_broker(r, unknown),
@@ -64,21 +67,20 @@ impl Image {
         }
         .map_err(|error| match error {
             ApplyError::DoesNotFit { reason, .. } => ApplyError::DoesNotFit { kind: record.body.name(), reason },
-            other => other,
+            newer @ ApplyError::NewerFeatureLevel { .. } => newer,
         })?;
         self.end_offset += 1;
         self.epoch = epoch;
         Ok(())
     }
 
-    fn controller_change(&mut self, record: &ControllerChangeRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+    fn controller_change(&mut self, record: &ControllerChangeRecord, unknown: &Bytes) {
         self.controller = Some(Arc::new(ControllerImage {
             broker_id: BrokerId(record.broker_id),
             incarnation: record.incarnation.clone(),
             epoch: record.controller_epoch,
         }));
         self.keep_unknown("ControllerChange", "", unknown);
-        Ok(())
     }
 
     fn cluster(&mut self, record: &ClusterRecord, unknown: &Bytes) -> Result<(), ApplyError> {

@@ -98,7 +98,7 @@ pub(super) fn replay(disk: &dyn Disk, dir: &Path) -> Result<Replayed, MetadataLo
     let lost = |reason: &str| MetadataLogError::Lost { path: dir.to_owned(), reason: reason.to_owned() };
     let entries = disk.list(dir)?;
     let mut obsolete: Vec<PathBuf> =
-        entries.iter().filter(|e| e.name.ends_with(".tmp")).map(|e| dir.join(&e.name)).collect();
+        entries.iter().filter(|e| e.name.strip_suffix(".tmp").is_some()).map(|e| dir.join(&e.name)).collect();
     let mut snapshots = listed(&entries, ".snapshot");
     let newest = snapshots.pop();
     obsolete.extend(snapshots.iter().map(|(end, _)| snapshot_path(dir, *end)));

@@ -280,9 +280,10 @@ impl Script {
 
     fn show(&mut self, token: RequestToken, response: &Response) {
         let text = match response {
-            Response::Join(r) => match r.error {
-                Some(error) => format!("join {error:?} member={}", r.member_id),
-                None => {
+            Response::Join(r) => {
+                if let Some(error) = r.error {
+                    format!("join {error:?} member={}", r.member_id)
+                } else {
                     let members: Vec<String> = r
                         .members
                         .iter()
@@ -300,7 +301,7 @@ impl Script {
                         "join generation {generation} {kind}/{protocol} leader={leader} member={member} [{members}]{skip}"
                     )
                 }
-            },
+            }
             Response::Sync(r) => match r.error {
                 Some(error) => format!("sync {error:?}"),
                 None => format!("sync {:?}", String::from_utf8_lossy(&r.assignment)),
