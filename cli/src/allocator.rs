@@ -10,4 +10,4 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 // SAFETY: jemalloc reads this symbol once at start as a pointer to a text that ends in zero. The first word of a
 // slice reference is that pointer, the text is static and ends in zero, and no other definition exists.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static CONFIGURATION: &[u8] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:2\0";
+pub(crate) static CONFIGURATION: &[u8] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:2\0";

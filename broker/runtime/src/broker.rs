@@ -13,9 +13,10 @@ use odradek_metadata::{
 use odradek_model::BrokerId;
 use odradek_server::broker::BrokerParts;
 use odradek_server::clock::{Clock, Random};
-use odradek_server::controller::{self, ControllerHandle};
+use odradek_server::controller;
 use odradek_server::dispatch::Dispatcher;
 use odradek_server::failure::Failure;
+use odradek_server::folder::ReplicaFolder;
 use odradek_server::health::{Health, Phase};
 use odradek_server::http::{self, MetricsSource};
 use odradek_server::metrics::{Metrics, Snapshot};
@@ -127,11 +128,13 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         blocking(move || {
             let cluster_id = config.cluster_id.as_ref();
             let wanted = Wanted { path: &config.data_folder, cluster_id, broker_id: id };
-            Storage::open(disk, &wanted, settings, random.as_ref())
+            let (storage, metadata) = Storage::open(Arc::clone(&disk), &wanted, settings, random.as_ref())?;
+            let folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
+            Ok::<_, StorageError>((storage, metadata, folder))
         })
         .await?
     };
-    let (storage, mut metadata) = opened?;
+    let (storage, mut metadata, folder) = opened?;
 
     let addresses: Vec<_> = sockets.iter().map(|(l, socket)| (l.name.clone(), local(socket, l.bind))).collect();
     let advertised: Vec<Endpoint> = sockets
@@ -160,8 +163,8 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         metrics: Arc::clone(&metrics),
         controller: handle,
         reads: Arc::clone(&reads),
-        disk: Arc::clone(&disk),
-        data_folder: config.data_folder.clone(),
+        folder: Arc::new(folder),
+        runtime: tokio::runtime::Handle::current(),
         health: Arc::clone(&health),
         failure: Arc::clone(&failure),
     });
@@ -188,7 +191,7 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
     let now_ms = clock.now_ms();
     let metadata: Controller = blocking(move || {
         register(&mut metadata, registration, now_ms)?;
-        recovering.recover(metadata.image());
+        recovering.recover(metadata.image()).map_err(StorageError::from)?;
         Ok::<_, StartError>(metadata)
     })
     .await??;
@@ -344,7 +347,7 @@ impl MetricsSource for Source {
     fn render(&self) -> String {
         let broker = &self.broker;
         let replicas = broker.replicas.all();
-        let log_sizes = replicas.iter().map(|r| (r.topic.clone(), r.partition, r.size_bytes())).collect();
+        let log_sizes = replicas.iter().map(|r| (r.topic.clone(), r.index, r.size_bytes())).collect();
         let snapshot = Snapshot {
             log_sizes,
             is_controller: true,

@@ -49,7 +49,6 @@ pub enum StorageError {
 /// A data folder in use.
 #[derive(Debug)]
 pub(crate) struct Storage {
-    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) folder: DataFolder,
     lease: FileLease,
     held: LeaseView,
@@ -86,7 +85,7 @@ impl Storage {
         let mut voter = SoleVoter { controller, cluster_id: folder.identity().cluster_id.clone() };
         let held = take_and_lead(&lease, &holder, folder.identity().directory_id, &mut voter)
             .map_err(|error: TakeError<ControllerError>| StorageError::Lease(error.to_string()))?;
-        Ok((Self { disk, folder, lease, held, incarnation }, voter.controller))
+        Ok((Self { folder, lease, held, incarnation }, voter.controller))
     }
 
     /// Gives the Lease back at a clean stop.

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The broker as requests meet it: identity, image, replicas, coordinators, controller, budgets. It must not know the
 //! wire protocol.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use odradek_disk::Disk;
-use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, Reply};
+use odradek_disk::DiskError;
+use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, PartitionImage, Reply, TopicImage};
 use odradek_model::{BrokerId, ClusterId, OFFSETS_TOPIC, TopicId, TopicSettings};
 
+use odradek_partition::Leadership;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,10 +21,11 @@ use crate::controller::ControllerHandle;
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::folder::{ReplicaFolder, WantedLog};
+use crate::metrics::{Metrics, TopicMetrics};
 use crate::net::budget::Budget;
 use crate::producer_ids::ProducerIds;
-use crate::replica::Replica;
+use crate::replica::{Replica, ReplicaContext, ReplicaParts};
 use crate::replicas::{Replicas, TopicReplicas};
 use crate::settings::BrokerSettings;
 
@@ -53,14 +58,13 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// Memory for answers.
     pub reads: Arc<Budget>,
-    /// Files.
-    pub disk: Arc<dyn Disk>,
-    /// Where the partitions' folders are.
-    pub data_folder: PathBuf,
+    /// Where its logs are.
+    pub folder: Arc<ReplicaFolder>,
     /// What the probes see.
     pub health: Arc<Health>,
     /// How the broker says that it cannot go on.
     pub failure: Arc<Failure>,
+    replica_context: ReplicaContext,
     image: RwLock<Arc<Image>>,
     auto_creations: Mutex<HashSet<String>>,
 }
@@ -76,8 +80,8 @@ pub struct BrokerParts {
     pub metrics: Arc<Metrics>,
     pub controller: ControllerHandle,
     pub reads: Arc<Budget>,
-    pub disk: Arc<dyn Disk>,
-    pub data_folder: PathBuf,
+    pub folder: Arc<ReplicaFolder>,
+    pub runtime: Handle,
     pub health: Arc<Health>,
     pub failure: Arc<Failure>,
 }
@@ -85,7 +89,7 @@ pub struct BrokerParts {
 impl Broker {
     /// A broker with an empty image.
     pub fn new(parts: BrokerParts) -> Arc<Self> {
-        let coordinators = Coordinators::new(parts.settings.groups.clone(), Arc::clone(&parts.clock));
+        let coordinators = Coordinators::new(parts.settings.groups.clone(), Arc::clone(&parts.clock), parts.runtime.clone());
         Arc::new(Self {
             id: parts.id,
             cluster_id: parts.cluster_id,
@@ -98,8 +102,8 @@ impl Broker {
             controller: parts.controller,
             producer_ids: ProducerIds::default(),
             reads: parts.reads,
-            disk: parts.disk,
-            data_folder: parts.data_folder,
+            folder: parts.folder,
+            replica_context: ReplicaContext { runtime: parts.runtime, failure: Arc::clone(&parts.failure) },
             health: parts.health,
             failure: parts.failure,
             image: RwLock::default(),
@@ -112,39 +116,71 @@ impl Broker {
         Arc::clone(&self.image.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Opens all replicas at start, with progress, then shows the image. Blocks on the disk.
+    pub fn recover(&self, image: Arc<Image>) -> Result<(), DiskError> {
+        let known = image.topics().map(|topic| (topic.name.to_string(), topic.id)).collect();
+        let deleted = self.folder.find_deleted(&known, || self.random.uuid())?;
+        // Their wait is over: the broker that renamed them is gone.
+        self.remove_later(deleted, Duration::ZERO);
+        let own = |partition: &PartitionImage| partition.replicas.contains(&self.id);
+        let logs = image.topics().flat_map(|topic| {
+            let indexes = topic.partitions.iter().enumerate().filter(|(_, partition)| own(partition));
+            indexes.map(|(index, _)| self.folder.bytes_of(&topic.name, index as i32))
+        });
+        let (count, bytes) = logs.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
+        self.health.expect(count, bytes);
+        self.take_over(image, false);
+        Ok(())
+    }
+
     /// Takes over a new image: opens and removes replicas, then shows it. Blocks on the disk.
     pub fn publish(&self, image: Arc<Image>) {
+        self.take_over(image, true);
+    }
+
+    fn take_over(&self, image: Arc<Image>, is_new: bool) {
         let before = self.image();
         let mut deleted = Vec::new();
         for topic in before.topics() {
             if image.topic_by_id(topic.id).is_none() {
-                self.replicas.remove(topic.id);
+                self.delete_replicas(topic.id);
                 self.metrics.forget_topic(&topic.name);
                 deleted.push((topic.name.clone(), topic.id));
             }
         }
-        for topic in image.topics() {
-            if before.topic_by_id(topic.id).is_some() {
-                continue;
-            }
-            let settings = TopicSettings::resolve(&topic.overrides, &self.settings.topic_defaults)
-                .unwrap_or_else(|error| {
-                    tracing::error!(topic = %topic.name, %error, "stored settings are refused; defaults are used");
-                    TopicSettings::default()
-                });
-            let metrics = self.metrics.topic(&topic.name);
-            let partitions = topic.partitions.iter().enumerate().map(|(index, partition)| {
-                partition.replicas.contains(&self.id).then(|| {
-                    let replica = Replica::open(
-                        topic.name.clone(), topic.id, index as i32, settings.clone(), metrics.clone());
-                    Arc::new(replica)
-                })
+        let mut wanted = Vec::new();
+        for topic in image.topics().filter(|topic| before.topic_by_id(topic.id).is_none()) {
+            let settings = TopicSettings::resolve(&topic.overrides, &self.settings.topic_defaults);
+            let settings = settings.unwrap_or_else(|error| {
+                tracing::error!(topic = %topic.name, %error, "stored settings are refused; defaults are used");
+                TopicSettings::default()
             });
-            let partitions: Vec<_> = partitions.collect();
-            if &*topic.name == OFFSETS_TOPIC {
-                self.coordinators.load(&partitions);
+            let metrics = self.metrics.topic(&topic.name);
+            for index in 0..topic.partitions.len() {
+                wanted.push((Arc::clone(topic), index, settings.clone(), metrics.clone()));
             }
-            self.replicas.insert(Arc::new(TopicReplicas { name: topic.name.clone(), id: topic.id, partitions, offline: 0 }));
+        }
+        let opened = in_parallel(&wanted, |(topic, index, settings, metrics)| {
+            let partition = &topic.partitions[*index];
+            let own = partition.replicas.contains(&self.id);
+            own.then(|| self.open_replica(topic, *index, partition, settings, metrics, is_new))
+        });
+        let mut topics: BTreeMap<TopicId, TopicReplicas> = BTreeMap::new();
+        for ((topic, ..), replica) in wanted.iter().zip(opened) {
+            let entry = topics.entry(topic.id).or_insert_with(|| TopicReplicas {
+                name: topic.name.clone(),
+                id: topic.id,
+                partitions: Vec::new(),
+                offline: 0,
+            });
+            entry.offline += usize::from(matches!(replica, Some(None)));
+            entry.partitions.push(replica.flatten());
+        }
+        for topic in topics.into_values() {
+            if &*topic.name == OFFSETS_TOPIC {
+                self.coordinators.load(&topic.partitions);
+            }
+            self.replicas.insert(Arc::new(topic));
         }
         *self.image.write().unwrap_or_else(PoisonError::into_inner) = image;
         if !deleted.is_empty() {
@@ -153,19 +189,163 @@ impl Broker {
         }
     }
 
-    /// Opens all replicas at start, then shows the image. Blocks on the disk.
-    pub fn recover(&self, image: Arc<Image>) {
-        self.publish(image);
+    /// `None` if it cannot be opened; it is offline then, and the others serve.
+    fn open_replica(
+        &self,
+        topic: &TopicImage,
+        index: usize,
+        image: &PartitionImage,
+        settings: &TopicSettings,
+        metrics: &TopicMetrics,
+        is_new: bool,
+    ) -> Option<Arc<Replica>> {
+        let index = index as i32;
+        let wanted = WantedLog {
+            topic: &topic.name,
+            topic_id: topic.id,
+            index,
+            settings,
+            producer_id_expiration_ms: self.settings.number("producer.id.expiration.ms"),
+            is_new,
+        };
+        let bytes = if is_new { 0 } else { self.folder.bytes_of(&topic.name, index) };
+        let mut partition = match self.folder.open_partition(&wanted, self.clock.now_ms()) {
+            Ok((partition, report)) => {
+                if let Some(cut) = &report.cut {
+                    tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's torn end is cut");
+                }
+                partition
+            }
+            Err(error) => {
+                tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
+                return None;
+            }
+        };
+        if image.leader == Some(self.id) {
+            let leadership = Leadership {
+                leader_epoch: image.leader_epoch,
+                partition_epoch: image.partition_epoch,
+                replicas: image.replicas.clone(),
+                in_sync: image.isr.clone(),
+            };
+            // Nobody waits yet, and a sync is asked for again by the first append.
+            if let Err(error) = partition.lead(leadership) {
+                tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
+                return None;
+            }
+        }
+        if !is_new {
+            self.health.recovered(bytes);
+        }
+        let parts = ReplicaParts {
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            index,
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            partition,
+        };
+        Some(Replica::new(parts, self.replica_context.clone()))
     }
 
-    /// Starts what the broker does by itself.
+    fn delete_replicas(&self, id: TopicId) {
+        let Some(topic) = self.replicas.remove(id) else { return };
+        let mut renamed = Vec::new();
+        for replica in topic.partitions.iter().flatten() {
+            replica.close();
+            match self.folder.rename_deleted(&replica.topic, replica.index, self.random.uuid()) {
+                Ok(path) => renamed.push(path),
+                // The next start finds it as a stray.
+                Err(error) => tracing::warn!(%error, "a deleted partition's folder stays for now"),
+            }
+        }
+        self.remove_later(renamed, self.settings.time("log.segment.delete.delay.ms"));
+    }
+
+    /// Removes renamed folders after a while; what a stop prevents, the next start does.
+    fn remove_later(&self, folders: Vec<PathBuf>, delay: Duration) {
+        if folders.is_empty() {
+            return;
+        }
+        let folder = Arc::clone(&self.folder);
+        self.replica_context.runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            let removed = tokio::task::spawn_blocking(move || {
+                for path in folders {
+                    if let Err(error) = folder.remove(&path) {
+                        tracing::warn!(%error, "a deleted partition's folder stays until the next start");
+                    }
+                }
+            });
+            let _ = removed.await;
+        });
+    }
+
+    /// Starts what the broker does by itself: timers of groups, retention, checkpoints.
     pub fn spawn_tasks(self: &Arc<Self>, tasks: &TaskTracker, stopping: &CancellationToken) {
-        let (broker, stopping) = (Arc::clone(self), stopping.clone());
-        tasks.spawn(async move { broker.coordinators.run_timers(stopping).await });
+        let (broker, stop) = (Arc::clone(self), stopping.clone());
+        tasks.spawn(async move { broker.coordinators.run_timers(stop).await });
+        let every = |name: &str| self.settings.time(name);
+        self.repeat(tasks, stopping, every("replica.high.watermark.checkpoint.interval.ms"), |broker| {
+            if let Err(error) = broker.folder.checkpoint_high_watermarks(&broker.replicas.all()) {
+                tracing::warn!(%error, "high watermarks are not checkpointed");
+            }
+        });
+        self.repeat(tasks, stopping, every("log.flush.offset.checkpoint.interval.ms"), |broker| {
+            if let Err(error) = broker.folder.checkpoint_logs(&broker.replicas.all()) {
+                tracing::warn!(%error, "recovery points are not checkpointed");
+            }
+        });
+        self.repeat(tasks, stopping, every("log.retention.check.interval.ms"), |broker| {
+            for replica in broker.replicas.all() {
+                if let Err(error) = replica.maintain(broker.clock.now_ms()) {
+                    tracing::warn!(topic = %replica.topic, index = replica.index, %error, "retention failed");
+                }
+            }
+        });
     }
 
-    /// Flushes and marks all logs clean. Blocks.
-    pub fn close(&self) {}
+    /// Runs work that blocks, again and again, each time after a pause.
+    fn repeat(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+        pause: Duration,
+        work: fn(&Self),
+    ) {
+        let (broker, stopping) = (Arc::clone(self), stopping.clone());
+        tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stopping.cancelled() => return,
+                }
+                let broker = Arc::clone(&broker);
+                if tokio::task::spawn_blocking(move || work(&broker)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Flushes and closes all logs and marks them clean. Blocks.
+    pub fn close(&self) {
+        let replicas = self.replicas.all();
+        for replica in &replicas {
+            replica.close();
+        }
+        let closed = in_parallel(&replicas, |replica| {
+            replica.close_log().map_err(|error| {
+                tracing::error!(topic = %replica.topic, index = replica.index, %error, "the log is not closed cleanly");
+            })
+        });
+        let outcome = (self.folder.checkpoint_high_watermarks(&replicas))
+            .and_then(|()| self.folder.checkpoint_logs(&replicas))
+            .and_then(|()| if closed.iter().all(Result::is_ok) { self.folder.mark_clean() } else { Ok(()) });
+        if let Err(error) = outcome {
+            tracing::error!(%error, "the next start has to recover");
+        }
+    }
 
     /// Where clients of a listener reach a broker.
     pub fn endpoint(&self, broker: &BrokerImage, listener: &str) -> Option<(String, u16)> {
@@ -234,4 +414,28 @@ impl Broker {
             Err(error) => tracing::warn!(topic = name, %error, "not created"),
         }
     }
+}
+
+/// Threads that open or close logs: more would wait for the same disk.
+const DISK_THREADS: usize = 8;
+
+/// Does work that waits for the disk on several items at a time; the results are in the items' order.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..DISK_THREADS.min(items.len()) {
+            scope.spawn(|| {
+                while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < items.len()) {
+                    let result = work(&items[index]);
+                    *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    let taken = results.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+    taken.map(|result| result.expect("every item was worked on")).collect()
 }

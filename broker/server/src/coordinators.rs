@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use odradek_groups::{
     AppendError, Effect, GroupCoordinator, GroupError, GroupSettings, JournalRecord, Request, RequestToken, Response,
-    journal_partition,
+    journal_partition, should_rewrite,
 };
 use odradek_metadata::Image;
 use odradek_model::{BrokerId, OFFSETS_TOPIC, Timestamp, TopicId};
+use odradek_partition::{Acks, Isolation, PartitionView};
 use odradek_records::{BatchBuilder, BatchOptions, Batches};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::dispatch::{Answer, Answered};
+use crate::error_table::journal_error;
 use crate::replica::Replica;
 
 /// Bytes of the journal read in one go while loading.
@@ -66,6 +69,7 @@ impl Asked {
 pub struct Coordinators {
     settings: GroupSettings,
     clock: Arc<dyn Clock>,
+    runtime: Handle,
     /// By partition of the offsets topic; empty until there is one.
     partitions: RwLock<Vec<Option<Arc<Coordinator>>>>,
     next_token: AtomicU64,
@@ -85,14 +89,17 @@ struct State {
     machine: GroupCoordinator,
     /// Requests that wait: at most one per member, and one per connection's slot.
     waiting: HashMap<RequestToken, oneshot::Sender<Response>>,
+    /// Whether the end of a rewrite is on its way to the disk.
+    rewriting: bool,
 }
 
 impl Coordinators {
     /// None yet.
-    pub fn new(settings: GroupSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: GroupSettings, clock: Arc<dyn Clock>, runtime: Handle) -> Self {
         Self {
             settings,
             clock,
+            runtime,
             partitions: RwLock::default(),
             next_token: AtomicU64::new(0),
             armed_for: AtomicI64::new(i64::MAX),
@@ -129,28 +136,12 @@ impl Coordinators {
     fn load_one(&self, replica: &Arc<Replica>) -> Coordinator {
         let mut machine = GroupCoordinator::new(self.settings.clone());
         let now_ms = self.clock.now_ms();
-        let mut offset = replica.start_offset();
-        while offset < replica.end_offset() {
-            let Ok(part) = replica.read(offset, LOAD_BYTES, true) else {
-                tracing::error!(partition = replica.partition, offset, "cannot read the journal of groups");
-                break;
-            };
-            let before = offset;
-            for batch in Batches::new(&part.records).flatten() {
-                offset = offset.max(batch.header.next_offset());
-                let Ok(records) = batch.records() else { continue };
-                for record in records.iter().flatten() {
-                    let Some(key) = record.key else { continue };
-                    if let Err(error) = machine.replay(key, record.value, now_ms) {
-                        tracing::warn!(partition = replica.partition, %error, "a record of groups is skipped");
-                    }
-                }
-            }
-            if offset == before {
-                break;
-            }
+        match replica.view(None) {
+            Ok(view) => replay(&view, &mut machine, replica.index, now_ms),
+            // Another broker leads: nothing is served here.
+            Err(error) => tracing::debug!(partition = replica.index, %error, "no groups are loaded"),
         }
-        Coordinator { replica: Arc::clone(replica), state: Mutex::new(State { machine, waiting: HashMap::new() }) }
+        Coordinator { replica: Arc::clone(replica), state: Mutex::new(State { machine, waiting: HashMap::new(), rewriting: false }) }
     }
 
     /// Gives a request to the coordinator of its group.
@@ -239,7 +230,8 @@ impl Coordinators {
     }
 
     /// Carries out effects, and those that follow from them, in order.
-    fn carry_out(&self, coordinator: &Coordinator, state: &mut State, effects: Vec<Effect>) {
+    fn carry_out(&self, coordinator: &Arc<Coordinator>, state: &mut State, effects: Vec<Effect>) {
+        let mut appended = false;
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
             match effect {
@@ -250,10 +242,14 @@ impl Coordinators {
                     }
                 }
                 Effect::Append { token, records } => {
-                    let outcome = self.append(coordinator, &records);
+                    let outcome = self.append(coordinator, &records).map(|_| ());
+                    appended = true;
                     queue.extend(state.machine.appended(token, outcome, self.clock.now_ms()));
                 }
             }
+        }
+        if appended {
+            self.rewrite_if_due(coordinator, state);
         }
         if let Some(deadline) = state.machine.next_deadline()
             && deadline < self.armed_for.load(Ordering::SeqCst)
@@ -263,18 +259,98 @@ impl Coordinators {
         }
     }
 
-    fn append(&self, coordinator: &Coordinator, records: &[JournalRecord]) -> Result<(), AppendError> {
+    fn append(&self, coordinator: &Coordinator, records: &[JournalRecord]) -> Result<i64, AppendError> {
         let now_ms = self.clock.now_ms();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
             batch.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
         }
-        match coordinator.replica.append(batch.build_validated(), now_ms) {
-            Ok(_) => Ok(()),
+        // With one replica and no flush.messages an append is committed when it is in the log.
+        match coordinator.replica.append(batch.build_validated(), Acks::All, now_ms) {
+            Ok(appended) => Ok(appended.base_offset),
             Err(error) => {
-                tracing::error!(partition = coordinator.replica.partition, %error, "cannot journal a group");
-                Err(AppendError::Storage)
+                tracing::error!(partition = coordinator.replica.index, %error, "cannot journal a group");
+                Err(journal_error(&error))
             }
+        }
+    }
+
+    /// Keeps the journal small: the live state is written anew at its head, and once that is on the disk everything
+    /// before it goes. A partition stays below twice its live bytes and two segments (the active one is not closed
+    /// for it).
+    fn rewrite_if_due(&self, coordinator: &Arc<Coordinator>, state: &mut State) {
+        let replica = &coordinator.replica;
+        let segment_bytes = u64::from(replica.settings.segment_bytes);
+        if state.rewriting || !should_rewrite(replica.size_bytes(), state.machine.live_bytes(), segment_bytes) {
+            return;
+        }
+        let Some(Effect::Append { token, records }) = state.machine.rewrite() else {
+            return;
+        };
+        let mut outcome = Ok(0);
+        let mut first = None;
+        let mut rest = records.as_slice();
+        while !rest.is_empty() && outcome.is_ok() {
+            let mut bytes = 0;
+            let fits = |record: &&JournalRecord| {
+                bytes += record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
+                bytes <= REWRITE_BATCH_BYTES
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            outcome = self.append(coordinator, &rest[..count]);
+            first = first.or(outcome.ok());
+            rest = &rest[count..];
+        }
+        let effects = state.machine.appended(token, outcome.map(|_| ()), self.clock.now_ms());
+        let Some(first) = first.filter(|_| outcome.is_ok()) else {
+            self.carry_out(coordinator, state, effects);
+            return;
+        };
+        state.rewriting = true;
+        self.carry_out(coordinator, state, effects);
+        let coordinator = Arc::clone(coordinator);
+        self.runtime.spawn_blocking(move || {
+            if coordinator.replica.flush()
+                && let Err(error) = coordinator.replica.advance_log_start(first)
+            {
+                tracing::warn!(partition = coordinator.replica.index, %error, "the journal of groups is not cut");
+            }
+            coordinator.lock().rewriting = false;
+        });
+    }
+}
+
+/// Records of a rewrite go into batches of this size: far below any segment's, and one is read in one go.
+const REWRITE_BATCH_BYTES: usize = 256 * 1024;
+
+/// Reads the journal to its end.
+fn replay(view: &PartitionView, machine: &mut GroupCoordinator, partition: i32, now_ms: Timestamp) {
+    let mut offset = view.log_start_offset();
+    while offset < view.high_watermark() {
+        let fetched = match view.read(offset, LOAD_BYTES, Isolation::ReadUncommitted, true) {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                tracing::error!(partition, offset, %error, "cannot read the journal of groups");
+                return;
+            }
+        };
+        let before = offset;
+        for batch in Batches::new(&fetched.records).flatten() {
+            offset = offset.max(batch.header.next_offset());
+            let Ok(records) = batch.records() else {
+                tracing::warn!(partition, offset, "a damaged batch of groups is skipped");
+                continue;
+            };
+            for record in records.iter().flatten() {
+                let Some(key) = record.key else { continue };
+                if let Err(error) = machine.replay(key, record.value, now_ms) {
+                    tracing::warn!(partition, %error, "a record of groups is skipped");
+                }
+            }
+        }
+        if offset == before {
+            tracing::error!(partition, offset, "the journal of groups cannot be read further");
+            return;
         }
     }
 }

@@ -3,10 +3,13 @@
 //! its code.
 use odradek_groups::GroupError;
 use odradek_metadata::{CreateTopicError, DeleteTopicError};
+use odradek_partition::{
+    AppendError, AppendRefusal, LeadershipError, ListOffsetsError, ProduceOutcome, ReadError,
+};
 use odradek_records::ProduceError;
+use odradek_wire::ErrorCode;
 
-use crate::error_code::ErrorCode;
-use crate::replica::ReadFailure;
+
 
 /// Of a group operation.
 pub(crate) fn group_code(error: Option<GroupError>) -> i16 {
@@ -77,12 +80,63 @@ pub(crate) fn produce_code(error: &ProduceError) -> ErrorCode {
     }
 }
 
+/// Of an append that the partition refused.
+pub(crate) fn append_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Leadership(error) => leadership_code(error),
+        AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+        AppendError::Log(AppendRefusal::OutOfOrderSequence { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::Log(AppendRefusal::InvalidProducerEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        AppendError::Log(AppendRefusal::Storage(_)) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Of a produce that waited.
+pub(crate) fn produce_outcome_code(outcome: ProduceOutcome) -> ErrorCode {
+    match outcome {
+        ProduceOutcome::Committed => ErrorCode::None,
+        ProduceOutcome::NotEnoughReplicasAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
+        ProduceOutcome::NotLeader => ErrorCode::NotLeaderOrFollower,
+        ProduceOutcome::StorageFailed => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Of a request that speaks of another leadership (rule 27).
+pub(crate) fn leadership_code(error: &LeadershipError) -> ErrorCode {
+    match error {
+        LeadershipError::NotLeader | LeadershipError::Closed => ErrorCode::NotLeaderOrFollower,
+        LeadershipError::Fenced { .. } => ErrorCode::FencedLeaderEpoch,
+        LeadershipError::Unknown { .. } => ErrorCode::UnknownLeaderEpoch,
+    }
+}
+
 /// Of a read.
-pub(crate) fn read_code(failure: ReadFailure) -> ErrorCode {
-    match failure {
-        ReadFailure::OutOfRange => ErrorCode::OffsetOutOfRange,
-        ReadFailure::FencedEpoch => ErrorCode::FencedLeaderEpoch,
-        ReadFailure::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
-        ReadFailure::Storage => ErrorCode::KafkaStorageError,
+pub(crate) fn read_code(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::Leadership(error) => leadership_code(error),
+        ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Of a look-up of an offset; the code for a new leader came with version 5 (KIP-207).
+pub(crate) fn list_offsets_code(error: &ListOffsetsError, version: i16) -> ErrorCode {
+    match error {
+        ListOffsetsError::Leadership(error) => leadership_code(error),
+        ListOffsetsError::NotAvailable if version < 5 => ErrorCode::LeaderNotAvailable,
+        ListOffsetsError::NotAvailable => ErrorCode::OffsetNotAvailable,
+        ListOffsetsError::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// What a group's coordinator is told of an append that its journal refused.
+pub(crate) fn journal_error(error: &AppendError) -> odradek_groups::AppendError {
+    match error {
+        AppendError::Leadership(_) => odradek_groups::AppendError::NotLeader,
+        AppendError::NotEnoughReplicas { .. } => odradek_groups::AppendError::NotEnoughReplicas,
+        AppendError::Log(AppendRefusal::Storage(_)) => odradek_groups::AppendError::Storage,
+        AppendError::Log(AppendRefusal::OutOfOrderSequence { .. } | AppendRefusal::InvalidProducerEpoch { .. }) => {
+            odradek_groups::AppendError::Other
+        }
     }
 }

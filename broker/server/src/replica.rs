@@ -1,170 +1,281 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One replica as requests meet it: the partition behind a lock, and what waits for it. It must not know requests.
+//! One replica as requests meet it: the partition's state machine behind a lock, and the tasks that wait for it. It
+//! carries out the machine's effects; it must not know requests, folders or checkpoints.
+//!
+//! Batches are judged before the lock is taken and read after it is given back: it is held for the log's write only.
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use odradek_model::{LeaderEpoch, Offset, Timestamp, TimestampType, TopicId, TopicName, TopicSettings};
-use odradek_records::{Batches, ProduceError, ProduceRules, ValidatedBatch, validate_produced};
-use tokio::sync::Notify;
+use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName, TopicSettings};
+use odradek_partition::{
+    Acks, AppendError, Appended, Effect, Isolation, LeadershipError, Partition, PartitionView, ProduceOutcome,
+    ProduceWait, StorageError, WaitError, WaitToken, Waiting,
+};
+use odradek_records::{ProduceError, ProduceRules, ValidatedBatch, validate_produced};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
 
+use crate::failure::Failure;
 use crate::metrics::TopicMetrics;
 
-/// What was appended.
-#[derive(Debug, Clone, Copy)]
-pub struct Appended {
-    pub base_offset: Offset,
-    pub last_offset: Offset,
-    /// Only with LogAppendTime.
-    pub log_append_time: Option<Timestamp>,
-    pub log_start_offset: Offset,
-}
-
-/// What was read.
-#[derive(Debug, Clone)]
-pub struct ReadPart {
-    pub records: Bytes,
-    pub high_watermark: Offset,
-    pub last_stable_offset: Offset,
-    pub log_start_offset: Offset,
-}
-
+/// Why a produced batch is not in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendFailure {
+    /// The batch.
     #[error(transparent)]
     Refused(#[from] ProduceError),
-    #[error("storage: {0}")]
-    Storage(String),
+    /// The partition.
+    #[error(transparent)]
+    Partition(#[from] AppendError),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReadFailure {
-    #[error("offset out of range")]
-    OutOfRange,
-    #[error("leader epoch is too old")]
-    FencedEpoch,
-    #[error("leader epoch is not known yet")]
-    UnknownEpoch,
-    #[error("storage")]
-    Storage,
+/// Who waits under a token.
+#[derive(Debug)]
+enum Waiter {
+    Fetch(Arc<Notify>),
+    Produce(oneshot::Sender<ProduceOutcome>),
 }
 
+/// What every replica of this broker shares.
+#[derive(Debug, Clone)]
+pub struct ReplicaContext {
+    /// Where syncs run: on threads that may block.
+    pub runtime: Handle,
+    /// A failed sync ends the broker: what was acknowledged may be gone, and only a restart finds out.
+    pub failure: Arc<Failure>,
+}
+
+/// What a replica is opened with.
+#[derive(Debug)]
+pub struct ReplicaParts {
+    /// Name of its topic.
+    pub topic: TopicName,
+    /// Id of its topic.
+    pub topic_id: TopicId,
+    /// Its index.
+    pub index: i32,
+    /// Settings of its topic.
+    pub settings: TopicSettings,
+    /// Counters of its topic.
+    pub metrics: TopicMetrics,
+    /// The state machine with its log.
+    pub partition: Partition,
+}
+
+/// One replica of this broker.
 #[derive(Debug)]
 pub struct Replica {
+    /// Name of its topic.
     pub topic: TopicName,
+    /// Id of its topic.
     pub topic_id: TopicId,
-    pub partition: i32,
+    /// Its index.
+    pub index: i32,
+    /// Settings of its topic.
     pub settings: TopicSettings,
+    /// Counters of its topic.
     pub metrics: TopicMetrics,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    batches: Vec<(Offset, Offset, Bytes)>,
-    end: Offset,
-    waiting: Vec<Arc<Notify>>,
+    context: ReplicaContext,
+    partition: Mutex<Partition>,
+    next_token: AtomicU64,
+    waiters: Mutex<HashMap<WaitToken, Waiter>>,
 }
 
 impl Replica {
-    pub fn open(topic: TopicName, topic_id: TopicId, partition: i32, settings: TopicSettings, metrics: TopicMetrics) -> Self {
-        Self { topic, topic_id, partition, settings, metrics, state: Mutex::default() }
-    }
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        0
-    }
-    pub fn check_epoch(&self, current: LeaderEpoch) -> Result<(), ReadFailure> {
-        match current {
-            -1 => Ok(()),
-            e if e < self.leader_epoch() => Err(ReadFailure::FencedEpoch),
-            e if e > self.leader_epoch() => Err(ReadFailure::UnknownEpoch),
-            _ => Ok(()),
-        }
-    }
-    pub fn produce(&self, records: &Bytes, version: i16, now_ms: Timestamp) -> Result<Appended, AppendFailure> {
-        let batch = validate_produced(records, &ProduceRules::new(&self.settings, version), now_ms)?;
-        self.append(batch, now_ms)
-    }
-    pub fn append(&self, mut batch: ValidatedBatch, now_ms: Timestamp) -> Result<Appended, AppendFailure> {
-        let append_time = (self.settings.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
-        let mut state = self.lock();
-        let base = state.end;
-        batch.assign(base, 0, append_time);
-        let last = batch.header().last_offset();
-        state.batches.push((base, last, Bytes::from(batch.to_vec())));
-        state.end = last + 1;
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
-        for waiter in waiting {
-            waiter.notify_one();
-        }
-        Ok(Appended { base_offset: base, last_offset: last, log_append_time: append_time, log_start_offset: 0 })
-    }
-    pub fn has_more(&self, offset: Offset) -> bool {
-        offset != self.lock().end
-    }
-    pub fn wait(&self, notify: &Arc<Notify>) {
-        self.lock().waiting.push(Arc::clone(notify));
-    }
-    pub fn stop_waiting(&self, notify: &Arc<Notify>) {
-        self.lock().waiting.retain(|w| !Arc::ptr_eq(w, notify));
-    }
-    pub fn read(&self, offset: Offset, max_bytes: usize, at_least_one: bool) -> Result<ReadPart, ReadFailure> {
-        let state = self.lock();
-        if offset < 0 || offset > state.end {
-            return Err(ReadFailure::OutOfRange);
-        }
-        let mut out = Vec::new();
-        for (_, last, bytes) in &state.batches {
-            if *last < offset {
-                continue;
-            }
-            if !(out.is_empty() && at_least_one) && out.len() + bytes.len() > max_bytes {
-                break;
-            }
-            out.extend_from_slice(bytes);
-        }
-        Ok(ReadPart {
-            records: Bytes::from(out),
-            high_watermark: state.end,
-            last_stable_offset: state.end,
-            log_start_offset: 0,
+    /// A replica around an opened partition.
+    pub fn new(parts: ReplicaParts, context: ReplicaContext) -> Arc<Self> {
+        let ReplicaParts { topic, topic_id, index, settings, metrics, partition } = parts;
+        Arc::new(Self {
+            topic,
+            topic_id,
+            index,
+            settings,
+            metrics,
+            context,
+            partition: Mutex::new(partition),
+            next_token: AtomicU64::new(0),
+            waiters: Mutex::default(),
         })
     }
-    pub fn end_offset(&self) -> Offset {
-        self.lock().end
+
+    /// Judges a produced batch and appends it.
+    pub fn produce(
+        self: &Arc<Self>,
+        records: &Bytes,
+        version: i16,
+        acks: Acks,
+        now_ms: Timestamp,
+    ) -> Result<Appended, AppendFailure> {
+        let batch = validate_produced(records, &ProduceRules::new(&self.settings, version), now_ms)?;
+        Ok(self.append(batch, acks, now_ms)?)
     }
-    pub fn start_offset(&self) -> Offset {
-        0
+
+    /// Appends a batch of the broker's own, or one that was judged.
+    pub fn append(
+        self: &Arc<Self>,
+        batch: ValidatedBatch,
+        acks: Acks,
+        now_ms: Timestamp,
+    ) -> Result<Appended, AppendError> {
+        let (appended, effects) = self.lock().append(batch, acks, None, now_ms)?;
+        self.carry_out(effects);
+        Ok(appended)
     }
+
+    /// Waits until an append is committed: the outcome, or who will tell it. `None` if too many wait.
+    pub fn when_committed(
+        self: &Arc<Self>,
+        required_offset: Offset,
+    ) -> Option<Result<ProduceOutcome, oneshot::Receiver<ProduceOutcome>>> {
+        let token = self.new_token();
+        let (sender, receiver) = oneshot::channel();
+        // Known before it can be woken.
+        self.waiters().insert(token, Waiter::Produce(sender));
+        let waiting = self.lock().wait_produce(token, required_offset);
+        match waiting {
+            Ok(ProduceWait::Registered) => Some(Err(receiver)),
+            Ok(ProduceWait::Done(outcome)) => {
+                self.waiters().remove(&token);
+                Some(Ok(outcome))
+            }
+            Err(_) => {
+                self.waiters().remove(&token);
+                None
+            }
+        }
+    }
+
+    /// The watermarks and the reading side of the log, if this broker leads at that epoch.
+    pub fn view(&self, requested_epoch: Option<LeaderEpoch>) -> Result<PartitionView, LeadershipError> {
+        self.lock().view(requested_epoch)
+    }
+
+    /// Where an epoch ends (rule 29).
+    pub fn epoch_end(
+        &self,
+        epoch: LeaderEpoch,
+        requested_epoch: Option<LeaderEpoch>,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, LeadershipError> {
+        self.lock().epoch_end(epoch, requested_epoch)
+    }
+
+    /// Has `notify` told when there is more to read. `None` if there is already.
+    pub fn wait_fetch(
+        self: &Arc<Self>,
+        notify: &Arc<Notify>,
+        offset: Offset,
+        seen_end: Offset,
+        wanted_bytes: u64,
+        isolation: Isolation,
+    ) -> Result<Option<FetchWait>, WaitError> {
+        let token = self.new_token();
+        self.waiters().insert(token, Waiter::Fetch(Arc::clone(notify)));
+        let wait = FetchWait { replica: Arc::clone(self), token };
+        match self.lock().wait_fetch(token, offset, seen_end, wanted_bytes, isolation) {
+            Ok(Waiting::Registered) => Ok(Some(wait)),
+            // Dropping `wait` forgets the token.
+            Ok(Waiting::Ready) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes in the log.
     pub fn size_bytes(&self) -> u64 {
-        self.lock().batches.iter().map(|b| b.2.len() as u64).sum()
+        self.lock().size_bytes()
     }
-    /// (timestamp, offset, epoch)
-    pub fn offset_for_time(&self, timestamp: Timestamp) -> Result<Option<(Timestamp, Offset, LeaderEpoch)>, ReadFailure> {
-        for (_, _, bytes) in &self.lock().batches {
-            for batch in Batches::new(bytes).flatten() {
-                if batch.header.max_timestamp >= timestamp {
-                    return Ok(Some((batch.header.max_timestamp, batch.header.base_offset, 0)));
+
+    /// High watermark, recovery point and log start, to be checkpointed.
+    pub fn checkpoints(&self) -> (Offset, Offset, Offset) {
+        let partition = self.lock();
+        (partition.high_watermark(), partition.recovery_point(), partition.log_start_offset())
+    }
+
+    /// Applies retention and time-based rolls. Blocks.
+    pub fn maintain(&self, now_ms: Timestamp) -> Result<bool, StorageError> {
+        self.lock().maintain(now_ms)
+    }
+
+    /// Forces the log to the disk. Blocks. `false` if it failed, or a sync is running already.
+    pub fn flush(self: &Arc<Self>) -> bool {
+        let Some(job) = self.lock().flush_job() else {
+            return false;
+        };
+        let result = (job.run)();
+        let kept = result.is_ok();
+        if let Err(error) = &result {
+            self.context.failure.fail(format!("{}-{}: {error}", self.topic, self.index));
+        }
+        let effects = self.lock().flushed(result);
+        self.carry_out(effects);
+        kept
+    }
+
+    /// Raises the log start; what lies wholly below goes.
+    pub fn advance_log_start(&self, offset: Offset) -> Result<(), StorageError> {
+        self.lock().advance_log_start(offset)
+    }
+
+    /// The broker stops or the topic is deleted: everybody who waits is woken, nothing is taken any more.
+    pub fn close(self: &Arc<Self>) {
+        let effects = self.lock().close();
+        self.carry_out(effects);
+    }
+
+    /// Forces the log to the disk after [`Self::close`], so that the next start needs no recovery. Blocks.
+    pub fn close_log(&self) -> Result<(), StorageError> {
+        self.lock().close_log()
+    }
+
+    fn carry_out(self: &Arc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::WakeFetch(token) => {
+                    if let Some(Waiter::Fetch(notify)) = self.waiters().remove(&token) {
+                        notify.notify_one();
+                    }
+                }
+                Effect::WakeProduce { token, outcome } => {
+                    if let Some(Waiter::Produce(sender)) = self.waiters().remove(&token) {
+                        // A client that has gone does not listen.
+                        let _ = sender.send(outcome);
+                    }
+                }
+                // One sync per partition runs at a time and serves all appends before it; its end asks for the next.
+                Effect::Flush => {
+                    let replica = Arc::clone(self);
+                    self.context.runtime.spawn_blocking(move || replica.flush());
                 }
             }
         }
-        Ok(None)
     }
-    pub fn max_timestamp(&self) -> Result<Option<(Timestamp, Offset, LeaderEpoch)>, ReadFailure> {
-        Ok(self.lock()
-            .batches
-            .iter()
-            .flat_map(|b| Batches::new(&b.2).flatten())
-            .map(|b| (b.header.max_timestamp, b.header.last_offset(), 0))
-            .max_by_key(|b| b.0))
+
+    fn new_token(&self) -> WaitToken {
+        WaitToken(self.next_token.fetch_add(1, Ordering::Relaxed))
     }
-    pub fn epoch_end(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        match epoch {
-            0 => (0, self.end_offset()),
-            _ => (-1, -1),
+
+    fn lock(&self) -> MutexGuard<'_, Partition> {
+        self.partition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, HashMap<WaitToken, Waiter>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fetch that waits for a partition; dropping it takes the wait back.
+#[derive(Debug)]
+pub struct FetchWait {
+    replica: Arc<Replica>,
+    token: WaitToken,
+}
+
+impl Drop for FetchWait {
+    fn drop(&mut self) {
+        // Woken ones are gone from both.
+        if self.replica.waiters().remove(&self.token).is_some() {
+            self.replica.lock().cancel(self.token);
         }
     }
 }

@@ -21,6 +21,11 @@ pub struct TopicReplicas {
 }
 
 impl TopicReplicas {
+    /// Whether the topic has this partition.
+    pub fn has(&self, index: i32) -> bool {
+        usize::try_from(index).is_ok_and(|index| index < self.partitions.len())
+    }
+
     /// The replica of a partition, if this broker has it.
     pub fn partition(&self, index: i32) -> Option<&Arc<Replica>> {
         self.partitions.get(usize::try_from(index).ok()?)?.as_ref()

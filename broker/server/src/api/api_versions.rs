@@ -2,8 +2,8 @@
 //! ApiVersions (18): what we speak. Rules 1, 3 and 4 of Kafka's behaviour.
 use std::sync::Arc;
 
-use crate::error_code::ErrorCode;
 use odradek_wire::api_versions as table;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use crate::broker::Broker;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use odradek_metadata::{Command, CreateTopicError, CreateTopics, CreatedTopic, NewTopic, Reply};
 use odradek_model::TopicSettings;
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use odradek_metadata::{Command, DeleteTopicError, DeleteTopics, DeletedTopic, Reply, TopicReference};
 use odradek_model::TopicId;
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse};
 
 use crate::broker::Broker;

@@ -2,7 +2,7 @@
 //! DescribeCluster (60): cluster id, controller and brokers.
 use std::sync::Arc;
 
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
 
 use crate::broker::Broker;

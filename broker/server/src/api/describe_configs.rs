@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use odradek_metadata::TopicImage;
 use odradek_model::{SettingKind, TopicName, TopicSettings};
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
@@ -12,7 +13,6 @@ use odradek_wire::messages::{
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
-use crate::error_code::ErrorCode;
 use crate::setting_source::{DEFAULT, STATIC_BROKER, TOPIC, of_broker, of_topic};
 use crate::settings::{BROKER_SETTINGS, SettingType};
 

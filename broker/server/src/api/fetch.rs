@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odradek_model::{LeaderEpoch, Offset, TopicId};
+use odradek_partition::{Isolation, PartitionView, WaitError};
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -16,10 +18,9 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Answered, Call};
-use crate::error_code::ErrorCode;
 use crate::net::budget::Charge;
-use crate::error_table::read_code;
-use crate::replica::Replica;
+use crate::error_table::{leadership_code, read_code};
+use crate::replica::{FetchWait, Replica};
 
 /// A client that asks to wait longer is answered after this; it asks again. Five minutes outlast every client's own
 /// request timeout.
@@ -30,6 +31,14 @@ struct Plan {
     topics: Vec<TopicPlan>,
     max_bytes: usize,
     min_bytes: usize,
+    isolation: Isolation,
+    version: i16,
+}
+
+impl Plan {
+    fn partitions(&self) -> impl Iterator<Item = &PartitionPlan> {
+        self.topics.iter().flat_map(|topic| &topic.partitions)
+    }
 }
 
 struct TopicPlan {
@@ -43,15 +52,15 @@ struct PartitionPlan {
     replica: Result<Arc<Replica>, ErrorCode>,
     offset: Offset,
     max_bytes: usize,
-    current_epoch: LeaderEpoch,
+    current_epoch: Option<LeaderEpoch>,
 }
 
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: FetchRequest) -> Answer<FetchResponse> {
     let plan = plan(broker, call.version, &request);
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(LONGEST_WAIT);
-    let read = read(broker, &plan);
+    let read = read_once(broker, &plan);
     if read.is_enough(&plan) || wait.is_zero() {
-        return Answer::Now(read.answer());
+        return Answer::Now(finish(&plan, read));
     }
     drop(read);
     let deadline = Instant::now() + wait;
@@ -70,18 +79,21 @@ fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
         };
         let partitions = topic.partitions.iter().map(|partition| {
             let replica = match &found {
-                Ok(topic) => topic.partition(partition.partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition),
+                Ok(topic) => topic.partition(partition.partition).cloned().ok_or(
+                    if topic.has(partition.partition) {
+                        ErrorCode::KafkaStorageError
+                    } else {
+                        ErrorCode::UnknownTopicOrPartition
+                    },
+                ),
                 Err(code) => Err(*code),
             };
-            if let Ok(replica) = &replica {
-                replica.metrics.fetch_requests.inc();
-            }
             PartitionPlan {
                 index: partition.partition,
                 replica,
                 offset: partition.fetch_offset,
                 max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
-                current_epoch: partition.current_leader_epoch,
+                current_epoch: Some(partition.current_leader_epoch).filter(|epoch| *epoch >= 0),
             }
         });
         TopicPlan { name: topic.topic.clone(), id: topic.topic_id, partitions: partitions.collect() }
@@ -90,12 +102,16 @@ fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
         topics: topics.collect(),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(most),
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        isolation: super::isolation(request.isolation_level),
+        version,
     }
 }
 
 /// One pass over the partitions in the request's order.
 struct Read {
     response: FetchResponse,
+    /// The end that was visible, by partition in the plan's order.
+    seen_ends: Vec<Offset>,
     bytes: usize,
     failed: bool,
     charge: Option<Charge>,
@@ -104,7 +120,7 @@ struct Read {
 impl Read {
     /// Whether the answer is due before the wait is over (`DelayedFetch`): enough bytes, an error, nothing asked.
     fn is_enough(&self, plan: &Plan) -> bool {
-        self.failed || self.bytes >= plan.min_bytes || plan.topics.iter().all(|topic| topic.partitions.is_empty())
+        self.failed || self.bytes >= plan.min_bytes || plan.partitions().next().is_none()
     }
 
     fn answer(self) -> Answered<FetchResponse> {
@@ -112,16 +128,27 @@ impl Read {
     }
 }
 
-fn read(broker: &Broker, plan: &Plan) -> Read {
-    let partitions = || plan.topics.iter().flat_map(|topic| &topic.partitions);
+fn read_once(broker: &Broker, plan: &Plan) -> Read {
+    let views: Vec<Result<PartitionView, ErrorCode>> = plan
+        .partitions()
+        .map(|p| match &p.replica {
+            Ok(replica) => replica.view(p.current_epoch).map_err(|error| leadership_code(&error)),
+            Err(code) => Err(*code),
+        })
+        .collect();
+    let seen_end = |view: &Result<PartitionView, _>| view.as_ref().map_or(-1, |v| v.visible_end(plan.isolation));
+    let seen_ends: Vec<Offset> = views.iter().map(seen_end).collect();
     // What can be returned at most, without touching a log.
-    let wanted: usize = partitions()
-        .filter(|p| p.replica.as_ref().is_ok_and(|replica| replica.has_more(p.offset)))
-        .map(|p| p.max_bytes)
+    let wanted = plan
+        .partitions()
+        .zip(&seen_ends)
+        .filter(|(p, seen_end)| p.offset < **seen_end)
+        .map(|(p, _)| p.max_bytes)
         .fold(0usize, usize::saturating_add)
         .min(plan.max_bytes);
     let mut charge = (wanted > 0).then(|| broker.reads.take_available(wanted, 1));
     let mut left = charge.as_ref().map_or(0, Charge::bytes).min(plan.max_bytes);
+    let mut views = views.into_iter();
     let mut total = 0;
     let mut failed = false;
     let topics = plan.topics.iter().map(|topic| FetchableTopicResponse {
@@ -130,8 +157,9 @@ fn read(broker: &Broker, plan: &Plan) -> Read {
         partitions: topic
             .partitions
             .iter()
-            .map(|partition| {
-                let (data, bytes) = read_partition(partition, left, total == 0);
+            .zip(&mut views)
+            .map(|(partition, view)| {
+                let (data, bytes) = read_partition(plan, partition, view, left, total == 0);
                 left = left.saturating_sub(bytes);
                 total += bytes;
                 failed |= data.error_code != 0;
@@ -146,48 +174,64 @@ fn read(broker: &Broker, plan: &Plan) -> Read {
         Some(charge) => charge.add(total - charge.bytes()),
         None => {}
     }
-    Read { response: FetchResponse { responses, ..FetchResponse::default() }, bytes: total, failed, charge }
+    Read { response: FetchResponse { responses, ..FetchResponse::default() }, seen_ends, bytes: total, failed, charge }
 }
 
-fn read_partition(partition: &PartitionPlan, left: usize, first: bool) -> (PartitionData, usize) {
-    let empty = |code: ErrorCode| PartitionData {
-        partition_index: partition.index,
-        error_code: code.code(),
-        high_watermark: -1,
-        records: Some(Bytes::new()),
-        aborted_transactions: Some(Vec::new()),
-        ..PartitionData::default()
-    };
-    let replica = match &partition.replica {
-        Ok(replica) => replica,
-        Err(code) => return (empty(*code), 0),
-    };
-    let read = replica
-        .check_epoch(partition.current_epoch)
-        .and_then(|()| replica.read(partition.offset, partition.max_bytes.min(left), first));
+fn read_partition(
+    plan: &Plan,
+    partition: &PartitionPlan,
+    view: Result<PartitionView, ErrorCode>,
+    left: usize,
+    first: bool,
+) -> (PartitionData, usize) {
+    let read = view.and_then(|view| {
+        let max_bytes = partition.max_bytes.min(left);
+        view.read(partition.offset, max_bytes, plan.isolation, first).map_err(|error| read_code(&error))
+    });
     match read {
-        Ok(part) => {
-            let bytes = part.records.len();
-            if bytes > 0 {
-                replica.metrics.bytes_out.inc_by(bytes as u64);
-            }
+        Ok(fetched) => {
+            let bytes = fetched.records.len();
             let data = PartitionData {
                 partition_index: partition.index,
-                high_watermark: part.high_watermark,
-                last_stable_offset: part.last_stable_offset,
-                log_start_offset: part.log_start_offset,
-                records: Some(part.records),
+                high_watermark: fetched.high_watermark,
+                last_stable_offset: fetched.last_stable_offset,
+                log_start_offset: if plan.version >= 5 { fetched.log_start_offset } else { -1 },
+                records: Some(fetched.records),
+                // Nothing is ever aborted as long as there are no transactions.
                 aborted_transactions: None,
                 ..PartitionData::default()
             };
             (data, bytes)
         }
-        Err(failure) => {
-            replica.metrics.failed_fetch_requests.inc();
-            let code = read_code(failure);
-            (empty(code), 0)
+        Err(code) => {
+            let data = PartitionData {
+                partition_index: partition.index,
+                error_code: code.code(),
+                high_watermark: -1,
+                records: Some(Bytes::new()),
+                aborted_transactions: None,
+                ..PartitionData::default()
+            };
+            (data, 0)
         }
     }
+}
+
+/// Counts what is sent.
+fn finish(plan: &Plan, read: Read) -> Answered<FetchResponse> {
+    let data = read.response.responses.iter().flat_map(|topic| &topic.partitions);
+    for (partition, data) in plan.partitions().zip(data) {
+        let Ok(replica) = &partition.replica else { continue };
+        replica.metrics.fetch_requests.inc();
+        if data.error_code != 0 {
+            replica.metrics.failed_fetch_requests.inc();
+        }
+        let bytes = data.records.as_ref().map_or(0, Bytes::len) as u64;
+        if bytes > 0 {
+            replica.metrics.bytes_out.inc_by(bytes);
+        }
+    }
+    read.answer()
 }
 
 /// Waits for appends until there is enough, the time is over, or the broker stops.
@@ -197,51 +241,63 @@ async fn wait_and_read(
     deadline: Instant,
     stopping: CancellationToken,
 ) -> Answered<FetchResponse> {
-    broker.metrics.waiting_fetches.inc();
-    let waiting = Waiting { broker: &broker, plan: &plan, notify: Arc::new(Notify::new()) };
-    loop {
-        // Registered before looking: an append in between is not missed.
-        waiting.register();
-        let read = read(&broker, &plan);
-        if read.is_enough(&plan) {
-            return read.answer();
-        }
+    let _counted = Counted::new(&broker);
+    let notify = Arc::new(Notify::new());
+    let mut read = read_once(&broker, &plan);
+    while !read.is_enough(&plan) {
+        let waits = match register(&plan, &read, &notify) {
+            Ok(Some(waits)) => waits,
+            // Something came in between: look again.
+            Ok(None) => {
+                read = read_once(&broker, &plan);
+                continue;
+            }
+            // Too many wait already: answered as if the time were over.
+            Err(_) => break,
+        };
         drop(read);
-        tokio::select! {
-            () = waiting.notify.notified() => {}
-            () = sleep_until(deadline) => break,
-            () = stopping.cancelled() => break,
+        let over = tokio::select! {
+            () = notify.notified() => false,
+            () = sleep_until(deadline) => true,
+            () = stopping.cancelled() => true,
+        };
+        drop(waits);
+        read = read_once(&broker, &plan);
+        if over {
+            break;
         }
     }
-    let late = read(&broker, &plan);
-    late.answer()
+    finish(&plan, read)
 }
 
-/// Takes the registrations back, also when the connection ends meanwhile.
-struct Waiting<'a> {
-    broker: &'a Broker,
-    plan: &'a Plan,
-    notify: Arc<Notify>,
-}
-
-impl Waiting<'_> {
-    fn replicas(&self) -> impl Iterator<Item = &Arc<Replica>> {
-        self.plan.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|p| p.replica.as_ref().ok())
-    }
-
-    fn register(&self) {
-        for replica in self.replicas() {
-            replica.stop_waiting(&self.notify);
-            replica.wait(&self.notify);
+/// Waits on every partition; `None` if one of them has news already. With several partitions it is their sum that
+/// counts, so each wakes at its first byte.
+fn register(plan: &Plan, read: &Read, notify: &Arc<Notify>) -> Result<Option<Vec<FetchWait>>, WaitError> {
+    let only = plan.partitions().nth(1).is_none();
+    let missing = if only { plan.min_bytes.saturating_sub(read.bytes) as u64 } else { 1 };
+    let mut waits = Vec::new();
+    for (partition, seen_end) in plan.partitions().zip(&read.seen_ends) {
+        let Ok(replica) = &partition.replica else { continue };
+        match replica.wait_fetch(notify, partition.offset, *seen_end, missing, plan.isolation)? {
+            Some(wait) => waits.push(wait),
+            None => return Ok(None),
         }
     }
+    Ok(Some(waits))
 }
 
-impl Drop for Waiting<'_> {
+/// Counts a waiting request for as long as it waits, also when its connection ends.
+struct Counted<'a>(&'a Broker);
+
+impl<'a> Counted<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        broker.metrics.waiting_fetches.inc();
+        Self(broker)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        for replica in self.replicas() {
-            replica.stop_waiting(&self.notify);
-        }
-        self.broker.metrics.waiting_fetches.dec();
+        self.0.metrics.waiting_fetches.dec();
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use odradek_metadata::BrokerImage;
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 
 use crate::broker::Broker;

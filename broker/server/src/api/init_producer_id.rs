@@ -4,7 +4,7 @@
 //! A transactional id is answered UNSUPPORTED_VERSION (see `find_coordinator`): fatal for clients, and true.
 use std::sync::Arc;
 
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use crate::broker::Broker;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use odradek_metadata::{Image, TopicImage};
 use odradek_model::{OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC, TopicId, TopicName};
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
-use crate::error_code::ErrorCode;
 
 /// Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs: everybody may do everything as long
 /// as there are no ACLs (bits are `AclOperation` codes, KIP-430).

@@ -18,3 +18,10 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
+
+use odradek_partition::Isolation;
+
+/// The isolation level of a request: 1 is read_committed (KIP-98).
+fn isolation(level: i8) -> Isolation {
+    if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use odradek_groups as groups;
 use odradek_model::TopicId;
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse, OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use odradek_groups as groups;
 use odradek_metadata::Image;
 use odradek_model::TopicId;
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,

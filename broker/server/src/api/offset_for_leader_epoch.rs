@@ -2,6 +2,7 @@
 //! OffsetForLeaderEpoch (23): where an epoch ended, for clients that check for truncation (rule 29).
 use std::sync::Arc;
 
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
@@ -9,8 +10,7 @@ use odradek_wire::messages::{
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
-use crate::error_code::ErrorCode;
-use crate::error_table::read_code;
+use crate::error_table::leadership_code;
 
 pub(crate) fn handle(
     broker: &Arc<Broker>,
@@ -24,9 +24,10 @@ pub(crate) fn handle(
             let Some(replica) = replica else {
                 return result(wanted, ErrorCode::UnknownTopicOrPartition, (-1, -1));
             };
-            match replica.check_epoch(wanted.current_leader_epoch) {
-                Ok(()) => result(wanted, ErrorCode::None, replica.epoch_end(wanted.leader_epoch)),
-                Err(failure) => result(wanted, read_code(failure), (-1, -1)),
+            let current_epoch = Some(wanted.current_leader_epoch).filter(|epoch| *epoch >= 0);
+            match replica.epoch_end(wanted.leader_epoch, current_epoch) {
+                Ok(end) => result(wanted, ErrorCode::None, end.unwrap_or((-1, -1))),
+                Err(error) => result(wanted, leadership_code(&error), (-1, -1)),
             }
         });
         OffsetForLeaderTopicResult { topic: topic.topic.clone(), partitions: partitions.collect() }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use odradek_groups as groups;
-use crate::error_code::ErrorCode;
+use odradek_wire::ErrorCode;
 use odradek_wire::messages::{SyncGroupRequest, SyncGroupResponse};
 
 use crate::broker::Broker;

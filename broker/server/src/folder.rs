@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The data folder as replicas need it: opening logs, checkpoints of offsets, the clean-shutdown marker, deleted
+//! folders. All of it blocks. It must not know requests.
+//!
+//! Deleting is renaming to `<topic>-<partition>.<unique>-delete`, which frees the name at once; the files go after
+//! log.segment.delete.delay.ms. A folder whose topic id the metadata does not have is a stray and goes the same way.
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use odradek_disk::{Disk, DiskError, OpenMode};
+use odradek_log::{
+    HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets,
+    RECOVERY_POINT_CHECKPOINT, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
+    write_offset_checkpoint,
+};
+use odradek_model::{Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
+use odradek_partition::{Partition, PartitionSettings};
+use uuid::Uuid;
+
+use crate::replica::Replica;
+
+/// Kafka's name for the marker of a clean stop.
+const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+/// Ends the name of a folder that is to be removed.
+const DELETED_SUFFIX: &str = "-delete";
+/// A file name has at most 255 bytes.
+const FILE_NAME_MAX: usize = 255;
+
+/// The data folder.
+#[derive(Debug)]
+pub struct ReplicaFolder {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    cache: Arc<SegmentCache>,
+    past: Past,
+    /// What was last written, so that an idle broker writes nothing.
+    written: Mutex<Written>,
+}
+
+/// What the last run left.
+#[derive(Debug, Default)]
+struct Past {
+    clean: bool,
+    high_watermarks: PartitionOffsets,
+    recovery_points: PartitionOffsets,
+    log_starts: PartitionOffsets,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    high_watermarks: PartitionOffsets,
+    recovery_points: PartitionOffsets,
+    log_starts: PartitionOffsets,
+}
+
+/// Which log to open.
+#[derive(Debug)]
+pub struct WantedLog<'a> {
+    /// Its topic's name.
+    pub topic: &'a TopicName,
+    /// Its topic's id.
+    pub topic_id: TopicId,
+    /// Its index.
+    pub index: i32,
+    /// Its topic's settings.
+    pub settings: &'a TopicSettings,
+    /// producer.id.expiration.ms.
+    pub producer_id_expiration_ms: i64,
+    /// Whether the topic is new: the last run's checkpoints do not speak of it.
+    pub is_new: bool,
+}
+
+impl ReplicaFolder {
+    /// Reads what the last run left and removes its clean marker: from here on a crash is a crash.
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, DiskError> {
+        let marker = path.join(CLEAN_MARKER);
+        let clean = disk.exists(&marker)?;
+        if clean {
+            disk.remove_file(&marker)?;
+            disk.sync_dir(&path)?;
+        }
+        let read = |name: &str| -> Result<PartitionOffsets, DiskError> {
+            let (offsets, damaged) = read_offset_checkpoint(disk.as_ref(), &path.join(name))?;
+            if damaged {
+                tracing::warn!(checkpoint = name, "a damaged checkpoint is ignored; recovery takes longer");
+            }
+            Ok(offsets)
+        };
+        let past = Past {
+            clean,
+            high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
+            recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
+            log_starts: read(LOG_START_CHECKPOINT)?,
+        };
+        Ok(Self { disk, path, cache: Arc::default(), past, written: Mutex::default() })
+    }
+
+    /// Opens (or makes) a log and puts a partition around it.
+    pub fn open_partition(
+        &self,
+        wanted: &WantedLog<'_>,
+        now_ms: Timestamp,
+    ) -> Result<(Partition, RecoveryReport), LogError> {
+        let at = TopicPartition { topic: wanted.topic.clone(), partition: wanted.index };
+        let past = |offsets: &PartitionOffsets| if wanted.is_new { 0 } else { offsets.get(&at).copied().unwrap_or(0) };
+        let options = LogOptions {
+            dir: self.dir(wanted.topic, wanted.index),
+            topic_id: wanted.topic_id,
+            settings: LogSettings {
+                producer_id_expiration_ms: wanted.producer_id_expiration_ms,
+                ..LogSettings::new(wanted.settings)
+            },
+            clean: self.past.clean || wanted.is_new,
+            recovery_point: past(&self.past.recovery_points),
+            log_start_offset: past(&self.past.log_starts),
+        };
+        let (log, report) =
+            Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
+        let high_watermark = past(&self.past.high_watermarks);
+        let id = TopicIdPartition { id: wanted.topic_id, topic_partition: at };
+        let partition = Partition::new(id, PartitionSettings::new(wanted.settings), Box::new(log), high_watermark);
+        Ok((partition, report))
+    }
+
+    /// Bytes in a partition's folder, for the progress of recovery.
+    pub fn bytes_of(&self, topic: &TopicName, index: i32) -> u64 {
+        let dir = self.dir(topic, index);
+        self.disk.list(&dir).map(|entries| entries.iter().map(|entry| entry.len).sum()).unwrap_or(0)
+    }
+
+    /// Renames a deleted partition's folder; the new path is to be removed later.
+    pub fn rename_deleted(&self, topic: &TopicName, index: i32, unique: Uuid) -> Result<PathBuf, DiskError> {
+        let suffix = format!(".{}{DELETED_SUFFIX}", unique.simple());
+        let mut name = format!("{topic}-{index}");
+        name.truncate(FILE_NAME_MAX - suffix.len());
+        name.push_str(&suffix);
+        let to = self.path.join(name);
+        self.disk.rename(&self.dir(topic, index), &to)?;
+        self.disk.sync_dir(&self.path)?;
+        Ok(to)
+    }
+
+    /// Removes a folder that was renamed before.
+    pub fn remove(&self, renamed: &Path) -> Result<(), DiskError> {
+        self.disk.remove_dir_all(renamed)
+    }
+
+    /// Finds folders that are no topic's any more, renames strays, and returns what is to be removed.
+    pub fn find_deleted(
+        &self,
+        known: &BTreeSet<(String, TopicId)>,
+        mut unique: impl FnMut() -> Uuid,
+    ) -> Result<Vec<PathBuf>, DiskError> {
+        let mut deleted = Vec::new();
+        for entry in self.disk.list(&self.path)?.iter().filter(|entry| entry.is_dir) {
+            if entry.name.ends_with(DELETED_SUFFIX) {
+                deleted.push(self.path.join(&entry.name));
+                continue;
+            }
+            let Some((topic, index)) = entry.name.rsplit_once('-') else { continue };
+            let (Ok(topic), Ok(index)) = (TopicName::new(topic), index.parse::<i32>()) else { continue };
+            let Some(id) = read_topic_id(self.disk.as_ref(), &self.path.join(&entry.name))? else { continue };
+            if !known.contains(&(topic.to_string(), id)) {
+                tracing::warn!(folder = %entry.name, topic_id = %id, "the folder of no topic is set aside and removed");
+                deleted.push(self.rename_deleted(&topic, index, unique())?);
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Writes the high watermarks if they have moved.
+    pub fn checkpoint_high_watermarks(&self, replicas: &[Arc<Replica>]) -> Result<(), DiskError> {
+        let now = offsets(replicas, |(high_watermark, _, _)| high_watermark);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if now != written.high_watermarks {
+            write_offset_checkpoint(self.disk.as_ref(), &self.path.join(HIGH_WATERMARK_CHECKPOINT), &now)?;
+            written.high_watermarks = now;
+        }
+        Ok(())
+    }
+
+    /// Writes recovery points and log starts if they have moved.
+    pub fn checkpoint_logs(&self, replicas: &[Arc<Replica>]) -> Result<(), DiskError> {
+        let recovery_points = offsets(replicas, |(_, recovery_point, _)| recovery_point);
+        let log_starts = offsets(replicas, |(_, _, log_start)| log_start);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if recovery_points != written.recovery_points {
+            let path = self.path.join(RECOVERY_POINT_CHECKPOINT);
+            write_offset_checkpoint(self.disk.as_ref(), &path, &recovery_points)?;
+            written.recovery_points = recovery_points;
+        }
+        if log_starts != written.log_starts {
+            write_offset_checkpoint(self.disk.as_ref(), &self.path.join(LOG_START_CHECKPOINT), &log_starts)?;
+            written.log_starts = log_starts;
+        }
+        Ok(())
+    }
+
+    /// Says that every log was closed: the next start trusts them. After the checkpoints only.
+    pub fn mark_clean(&self) -> Result<(), DiskError> {
+        self.disk.open(&self.path.join(CLEAN_MARKER), OpenMode::Create)?.sync()?;
+        self.disk.sync_dir(&self.path)
+    }
+
+    fn dir(&self, topic: &TopicName, index: i32) -> PathBuf {
+        self.path.join(format!("{topic}-{index}"))
+    }
+}
+
+fn offsets(replicas: &[Arc<Replica>], which: impl Fn((i64, i64, i64)) -> i64) -> PartitionOffsets {
+    let entry = |replica: &Arc<Replica>| {
+        (TopicPartition { topic: replica.topic.clone(), partition: replica.index }, which(replica.checkpoints()))
+    };
+    replicas.iter().map(entry).collect()
+}
