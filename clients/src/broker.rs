@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A broker under test as a process: `odradek dev`, or Apache Kafka as one combined node. Starting, killing, ending
+//! and starting again on the same port and data. Knows what a user knows: command lines, ports, folders, signals.
+
+use crate::jars::{apache_kafka_classpath, checkout, java};
+use crate::native;
+use crate::process::{ProcessUsage, wait_with_deadline};
+use anyhow::{Context, Result, bail, ensure};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The longest from a start until clients are answered. Apache Kafka needs 3 s on an idle machine.
+const START_LIMIT: Duration = Duration::from_secs(90);
+/// The longest from SIGTERM to the end.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Which broker is under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// `odradek dev`.
+    Odradek,
+    /// Apache Kafka, one node that is broker and controller, with default settings but for what one node needs.
+    ApacheKafka,
+}
+
+impl Flavor {
+    /// The one that `ODRADEK_CHECK_AGAINST` asks for; ours if it is unset.
+    ///
+    /// # Errors
+    /// When the variable names neither.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var("ODRADEK_CHECK_AGAINST").as_deref() {
+            Err(_) | Ok("" | "odradek") => Ok(Self::Odradek),
+            Ok("kafka") => Ok(Self::ApacheKafka),
+            Ok(other) => {
+                bail!("ODRADEK_CHECK_AGAINST is {other:?}; it can be \"odradek\" or \"kafka\"")
+            }
+        }
+    }
+}
+
+/// How a broker is started beyond its flavor.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// The processors it may run on, as a list for taskset; all if unset.
+    pub processors: Option<String>,
+    /// Return as soon as the process runs, without waiting until it answers.
+    pub without_waiting: bool,
+}
+
+/// A broker process with a folder of its own. Dropping it kills the process and removes the folder.
+#[derive(Debug)]
+pub struct Broker {
+    flavor: Flavor,
+    options: StartOptions,
+    process: Option<Child>,
+    port: u16,
+    controller_port: u16,
+    folder: tempfile::TempDir,
+    started_at: Instant,
+}
+
+impl Broker {
+    /// Starts the flavor of the environment and waits until clients are answered.
+    ///
+    /// # Errors
+    /// When it cannot be built or started, or does not answer in time; with the end of its log.
+    pub fn start() -> Result<Self> {
+        Self::start_with(Flavor::from_environment()?, StartOptions::default())
+    }
+
+    /// Starts `flavor`.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn start_with(flavor: Flavor, options: StartOptions) -> Result<Self> {
+        let mut broker = Self::prepare(flavor, options)?;
+        broker.launch()?;
+        Ok(broker)
+    }
+
+    /// Everything up to the start of the process: free ports, an empty folder; Apache Kafka's storage formatted;
+    /// our binary built. [`Broker::launch`] then only starts the process.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn prepare(flavor: Flavor, options: StartOptions) -> Result<Self> {
+        // Both held until both are known, so that they differ. Another process may take one before the broker does;
+        // the broker then fails to start, and says so.
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
+        let broker = Self {
+            flavor,
+            options,
+            process: None,
+            port: listeners[0].local_addr()?.port(),
+            controller_port: listeners[1].local_addr()?.port(),
+            folder: tempfile::Builder::new()
+                .prefix("odradek-check-")
+                .tempdir()?,
+            started_at: Instant::now(),
+        };
+        match flavor {
+            Flavor::Odradek => {
+                odradek_binary()?;
+            }
+            Flavor::ApacheKafka => broker.format_apache_kafka()?,
+        }
+        Ok(broker)
+    }
+
+    fn format_apache_kafka(&self) -> Result<()> {
+        let (port, controller) = (self.port, self.controller_port);
+        let data = self.data_dir();
+        std::fs::write(
+            self.properties(),
+            format!(
+                "process.roles=broker,controller\n\
+                 node.id=1\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+                 controller.listener.names=CONTROLLER\n\
+                 controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+                 log.dirs={}\n\
+                 offsets.topic.replication.factor=1\n\
+                 transaction.state.log.replication.factor=1\n\
+                 transaction.state.log.min.isr=1\n\
+                 share.coordinator.state.topic.replication.factor=1\n\
+                 share.coordinator.state.topic.min.isr=1\n\
+                 group.initial.rebalance.delay.ms=0\n",
+                data.display()
+            ),
+        )?;
+        let output = java(&apache_kafka_classpath()?)?
+            .args(["kafka.tools.StorageTool", "format", "--standalone"])
+            .args(["-t", "QVY0ZmRzZmRzZmRzZmRzZg", "-c"])
+            .arg(self.properties())
+            .output()
+            .context("running java (`setup/install clients` installs it)")?;
+        ensure!(
+            output.status.success(),
+            "formatting Apache Kafka's storage: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn command(&self) -> Result<Command> {
+        let inner = match self.flavor {
+            Flavor::Odradek => {
+                let mut command = Command::new(odradek_binary()?);
+                command
+                    .args(["dev", "--listen", &self.bootstrap(), "--data-dir"])
+                    .arg(self.data_dir());
+                command
+            }
+            Flavor::ApacheKafka => {
+                let mut command = java(&apache_kafka_classpath()?)?;
+                // The heap and collector that Apache Kafka's own start script sets.
+                command
+                    .args([
+                        "-Xms1g",
+                        "-Xmx1g",
+                        "-server",
+                        "-XX:+UseG1GC",
+                        "-XX:MaxGCPauseMillis=20",
+                        "-XX:InitiatingHeapOccupancyPercent=35",
+                        "-XX:+ExplicitGCInvokesConcurrent",
+                        "-Djava.awt.headless=true",
+                        "kafka.Kafka",
+                    ])
+                    .arg(self.properties());
+                command
+            }
+        };
+        let Some(processors) = &self.options.processors else {
+            return Ok(inner);
+        };
+        let mut pinned = Command::new("taskset");
+        pinned
+            .args(["--cpu-list", processors])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        Ok(pinned)
+    }
+
+    /// Starts the process, on the same port and data as before if there was one.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn launch(&mut self) -> Result<()> {
+        assert!(self.process.is_none(), "the broker runs already");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        let mut command = self.command()?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.started_at = Instant::now();
+        self.process = Some(
+            command
+                .spawn()
+                .with_context(|| format!("starting {command:?}"))?,
+        );
+        if self.options.without_waiting {
+            return Ok(());
+        }
+        self.wait_until_ready()
+    }
+
+    /// Waits until a client gets metadata.
+    ///
+    /// # Errors
+    /// When the process ends, or the time is up; with the end of its log.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let bootstrap = self.bootstrap();
+        let deadline = self.started_at + START_LIMIT;
+        loop {
+            let process = self.process.as_mut().context("the broker does not run")?;
+            if let Some(status) = process.try_wait()? {
+                self.process = None;
+                bail!(
+                    "the broker ended at its start with {status}: {}",
+                    self.log_tail()
+                );
+            }
+            // The port first: a client that is refused once waits longer before it tries again.
+            if std::net::TcpStream::connect(&bootstrap).is_ok()
+                && native::answers_metadata(&bootstrap)
+            {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the broker was not ready within {START_LIMIT:?}: {}",
+                self.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// When the process was started last.
+    pub fn started_at(&self) -> Instant {
+        self.started_at
+    }
+
+    /// Which broker it is.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// Its address for clients.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The folder of its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder of one partition's files.
+    pub fn partition_dir(&self, topic: &str, partition: i32) -> PathBuf {
+        self.data_dir().join(format!("{topic}-{partition}"))
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("broker.log")
+    }
+
+    /// Everything the broker has printed since it was first started.
+    pub fn log(&self) -> String {
+        std::fs::read(self.log_file()).map_or_else(
+            |error| format!("(no log: {error})"),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// What the process uses.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn usage(&self) -> Result<ProcessUsage> {
+        let process = self.process.as_ref().context("the broker does not run")?;
+        ProcessUsage::of(process.id())
+    }
+
+    /// Ends the process at once (SIGKILL), as when its machine's memory runs out.
+    ///
+    /// # Errors
+    /// When it does not run, or had ended by itself.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the broker does not run")?;
+        if let Some(status) = process.try_wait()? {
+            bail!(
+                "the broker had ended by itself with {status}: {}",
+                self.log_tail()
+            );
+        }
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
+    /// Asks the process to end (SIGTERM), and gives back how it ended and how long that took.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end within a minute.
+    pub fn terminate(&mut self) -> Result<(ExitStatus, Duration)> {
+        let mut process = self.process.take().context("the broker does not run")?;
+        let asked = Instant::now();
+        let pid = rustix::process::Pid::from_child(&process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = wait_with_deadline(&mut process, STOP_LIMIT, "the broker")
+            .with_context(|| self.log_tail())?;
+        Ok((status, asked.elapsed()))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Failing means that it has ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            #[expect(
+                clippy::print_stderr,
+                reason = "a failed check shows what its broker said"
+            )]
+            {
+                eprintln!("--- the broker's log ends:\n{}\n---", self.log_tail());
+            }
+        }
+    }
+}
+
+/// The `odradek` binary: `ODRADEK_BIN`, or built now by cargo, in the profile and target folder of this very program.
+pub(crate) fn odradek_binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BINARY.get_or_init(|| find_or_build().map_err(|error| format!("{error:#}")));
+    match built {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("no odradek binary: {error}"),
+    }
+}
+
+fn find_or_build() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ODRADEK_BIN") {
+        let path = PathBuf::from(path);
+        ensure!(
+            path.is_file(),
+            "ODRADEK_BIN is {}, which is no file",
+            path.display()
+        );
+        return Ok(path);
+    }
+    // target/PROFILE/PROGRAM, or target/PROFILE/deps/PROGRAM for tests.
+    let program = std::env::current_exe()?;
+    let mut folder = program.parent().context("a program is in a folder")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("deps is in a folder")?;
+    }
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => bail!("{} is in no profile's folder", program.display()),
+    };
+    let target = folder
+        .parent()
+        .context("a profile's folder is in a folder")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "odradek", "--bin"])
+        .args(["odradek", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .current_dir(checkout())
+        .output()
+        .context("running cargo")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(folder.join("odradek"))
+}

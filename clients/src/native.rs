@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! librdkafka through the rdkafka crate: producing with what was acknowledged where, reading in a group or from a
+//! place, creating topics. Knows no broker's internals.
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{
+    BaseRecord, Producer, ProducerContext, ThreadedProducer,
+};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::ClientContext;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The longest a client waits for one answer here; a broker that was killed may be away for a while.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The settings that all native clients share: a broker that comes back is found at once.
+pub fn configuration(bootstrap: &str) -> ClientConfig {
+    let mut configuration = ClientConfig::new();
+    configuration
+        .set("bootstrap.servers", bootstrap)
+        .set("reconnect.backoff.ms", "10")
+        .set("reconnect.backoff.max.ms", "100")
+        .set("broker.address.family", "v4")
+        // Errors reach us as results; on its own librdkafka would print every refused connection.
+        .set("log_level", "0");
+    configuration
+}
+
+/// Whether `bootstrap` answers a request for metadata with at least one broker within a second.
+pub(crate) fn answers_metadata(bootstrap: &str) -> bool {
+    let client: Result<BaseConsumer, _> = configuration(bootstrap).create();
+    client.is_ok_and(|client| {
+        client
+            .fetch_metadata(Some("__no_such_topic"), Duration::from_secs(1))
+            .is_ok_and(|metadata| !metadata.brokers().is_empty())
+    })
+}
+
+/// Creates `topic` with `partitions` and `settings`.
+///
+/// # Errors
+/// When the broker refuses, or does not answer.
+pub fn create_topic(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = configuration(bootstrap).create()?;
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (name, value) in settings {
+        new = new.set(name, value);
+    }
+    let options = AdminOptions::new()
+        .request_timeout(Some(LIMIT))
+        .operation_timeout(Some(LIMIT));
+    let results = block_on(admin.create_topics([&new], &options))?;
+    for result in results {
+        result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
+    }
+    Ok(())
+}
+
+/// Waits for an operation that another thread completes.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Where a record is, by its acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The caller's number of the record.
+    pub number: u32,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// What became of the records a [`RecordingProducer`] sent.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    /// In the order in which they were acknowledged.
+    pub acknowledged: Vec<Acknowledged>,
+    /// What failed for good, by the records' numbers.
+    pub failed: Vec<(u32, String)>,
+}
+
+/// Collects delivery reports.
+#[derive(Clone, Debug, Default)]
+struct Recorder(Arc<Mutex<Deliveries>>);
+
+impl ClientContext for Recorder {}
+
+impl ProducerContext for Recorder {
+    type DeliveryOpaque = Box<u32>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: Box<u32>) {
+        let mut deliveries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(message) => deliveries.acknowledged.push(Acknowledged {
+                number: *number,
+                partition: message.partition(),
+                offset: message.offset(),
+            }),
+            Err((error, _)) => deliveries.failed.push((*number, error.to_string())),
+        }
+    }
+}
+
+/// A producer that remembers each acknowledgement.
+pub struct RecordingProducer {
+    producer: ThreadedProducer<Recorder>,
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for RecordingProducer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RecordingProducer").finish_non_exhaustive()
+    }
+}
+
+impl RecordingProducer {
+    /// An idempotent producer with `acks=all` and `settings`.
+    ///
+    /// # Errors
+    /// When a setting is refused.
+    pub fn new(bootstrap: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let recorder = Recorder::default();
+        let mut configuration = configuration(bootstrap);
+        configuration
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("delivery.timeout.ms", "120000");
+        for (name, value) in settings {
+            configuration.set(*name, *value);
+        }
+        Ok(Self {
+            producer: configuration.create_with_context(recorder.clone())?,
+            recorder,
+        })
+    }
+
+    /// Hands a record over; waits while the producer's own queue is full.
+    ///
+    /// # Errors
+    /// When the producer refuses it, or its queue stays full for two minutes.
+    pub fn send(&self, topic: &str, number: u32, key: &[u8], value: &[u8]) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        let mut record = BaseRecord::with_opaque_to(topic, Box::new(number))
+            .key(key)
+            .payload(value);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, returned)) => {
+                    let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                    ensure!(full && Instant::now() < deadline, "sending {number}: {error}");
+                    record = returned;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    /// Waits until every record is acknowledged or failed.
+    ///
+    /// # Errors
+    /// When that takes longer than two minutes.
+    pub fn flush(&self) -> Result<()> {
+        self.producer
+            .flush(LIMIT)
+            .context("waiting for acknowledgements")
+    }
+
+    /// The acknowledgements and failures so far.
+    pub fn deliveries(&self) -> std::sync::MutexGuard<'_, Deliveries> {
+        self.recorder
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A consumer with `settings`, reading from the beginning where its group has committed nothing.
+///
+/// # Errors
+/// When a setting is refused.
+pub fn consumer(bootstrap: &str, group: &str, settings: &[(&str, &str)]) -> Result<BaseConsumer> {
+    let mut configuration = configuration(bootstrap);
+    configuration
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false");
+    for (name, value) in settings {
+        configuration.set(*name, *value);
+    }
+    Ok(configuration.create()?)
+}
+
+/// The first and the next offset of a partition.
+///
+/// # Errors
+/// When the broker does not answer.
+pub fn offsets(bootstrap: &str, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    let client: BaseConsumer = configuration(bootstrap).create()?;
+    Ok(client.fetch_watermarks(topic, partition, LIMIT)?)
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Unchanged clients against a running broker: one file per client, one broker per check.
+
+mod console;
+mod files;
+mod kcat;
+mod kill;
+mod native;
