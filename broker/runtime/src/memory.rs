@@ -67,7 +67,8 @@ fn cgroup_limit(membership: &Path, mount: &Path) -> Option<u64> {
     limits.into_iter().min()
 }
 
-fn read(path: &Path) -> Option<String> {
+/// A file of the kernel's about this process or machine, if it is there.
+pub(crate) fn read(path: &Path) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "the kernel's files about this process, not data of ours")]
     std::fs::read_to_string(path).ok()
 }

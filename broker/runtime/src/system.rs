@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The machine's clock, randomness and boot id. Nothing else.
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use odradek_server::clock::{Clock, Random};
+
+use crate::memory::read;
 
 /// The system's time of day.
 #[derive(Debug, Default)]
@@ -29,6 +32,5 @@ impl Random for SystemRandom {
 
 /// Tells one boot of the kernel from another; empty if unknown.
 pub(crate) fn boot_id() -> String {
-    #[expect(clippy::disallowed_methods, reason = "the kernel's own file, not data of ours")]
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    read(Path::new("/proc/sys/kernel/random/boot_id")).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
