@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A Kubernetes that runs pods: three nodes in three zones, made of real components on this machine, or
-//! the one that `E2E_KUBECONFIG` names. It is removed on drop; what a killed run left is removed first.
+//! A Kubernetes that runs pods: the one that `E2E_KUBECONFIG` names, else kind's where a container engine
+//! works, else three nodes in three zones made of real components on this machine. What was made is
+//! removed on drop; what a killed run left is removed before the next start.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::ListParams;
@@ -22,6 +23,7 @@ use crate::certificates::START_PATIENCE;
 use crate::command::output;
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::daemon::{Daemon, DaemonCommand};
+use crate::kind::{self, KindCluster};
 use crate::node::Node;
 use crate::wait::until;
 use crate::workspace::Workspace;
@@ -35,9 +37,16 @@ pub const ZONES: [&str; 3] = ["a", "b", "c"];
 
 /// A running cluster.
 pub struct Cluster {
-    own: Option<OwnCluster>,
+    made: Made,
     kubeconfig: PathBuf,
     client: Client,
+}
+
+/// Where the cluster comes from.
+enum Made {
+    Given,
+    Kind(KindCluster, Workspace),
+    Own(Box<OwnCluster>),
 }
 
 /// What was started on this machine.
@@ -52,16 +61,32 @@ struct OwnCluster {
 }
 
 impl Cluster {
-    /// The cluster of `E2E_KUBECONFIG` if that is set, else one of our own.
+    /// The cluster of `E2E_KUBECONFIG` if that is set, else one made here. `E2E_CLUSTER=own` does not
+    /// look for kind.
     pub async fn start() -> Result<Self> {
-        let Some(given) = env::var_os("E2E_KUBECONFIG").map(PathBuf::from) else {
+        let (made, kubeconfig) = if let Some(given) = env::var_os("E2E_KUBECONFIG") {
+            (Made::Given, PathBuf::from(given))
+        } else if env::var_os("E2E_CLUSTER").is_none_or(|choice| choice != "own") && kind::works().await {
+            let workspace = Workspace::create("kind")?;
+            let cluster = KindCluster::create(workspace.path()).await?;
+            resolver(workspace.path(), cluster.dns())?;
+            let kubeconfig = cluster.kubeconfig().to_owned();
+            (Made::Kind(cluster, workspace), kubeconfig)
+        } else {
             let own = OwnCluster::start().await?;
             let kubeconfig = own.plane.kubeconfig().to_owned();
-            let client = own.plane.client().await?;
-            return Ok(Self { own: Some(own), kubeconfig, client });
+            (Made::Own(Box::new(own)), kubeconfig)
         };
-        let client = kubeconfig::client(&given).await?;
-        Ok(Self { own: None, kubeconfig: given, client })
+        let client = kubeconfig::client(&kubeconfig).await?;
+        Ok(Self { made, kubeconfig, client })
+    }
+
+    /// What was made of our own components, if that is so.
+    fn own(&self) -> Option<&OwnCluster> {
+        match &self.made {
+            Made::Own(own) => Some(own),
+            Made::Given | Made::Kind(..) => None,
+        }
     }
 
     /// A client with every right.
@@ -73,18 +98,14 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    /// Whether it runs on this machine, so that its nodes, images and network can be reached.
-    pub fn is_own(&self) -> bool {
-        self.own.is_some()
-    }
-
-    /// Makes the images of a docker archive available on every node. In a given cluster the images have to
-    /// be there already.
+    /// Makes the images of a docker archive available on every node. In a given cluster they have to be
+    /// there already.
     pub async fn import(&self, archive: &Path) -> Result<()> {
-        if let Some(own) = &self.own {
-            try_join_all(own.nodes.iter().map(|node| node.import(archive))).await?;
+        match &self.made {
+            Made::Given => Ok(()),
+            Made::Kind(cluster, _) => cluster.import(archive).await,
+            Made::Own(own) => try_join_all(own.nodes.iter().map(|node| node.import(archive))).await.map(drop),
         }
-        Ok(())
     }
 
     /// A kubectl command for this cluster.
@@ -119,17 +140,23 @@ impl Cluster {
         output(self.helm_command(arguments)?, 2 * TOOL_PATIENCE).await
     }
 
-    /// A command on this machine that sees the cluster's network and DNS as a pod on node 1 does, so that
-    /// clients need no image. Only for a cluster of our own.
+    /// A command on this machine that sees the cluster's network and DNS as a pod does, so that clients
+    /// need no image. Not for a given cluster, whose nodes are elsewhere.
     pub fn client_command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
-        let own = self.own.as_ref().context("clients run beside a cluster of our own only")?;
-        let node = own.nodes.first().context("a cluster has nodes")?;
-        let mut network = std::ffi::OsString::from("--net=");
-        network.push(node.namespace());
+        let (namespace, folder) = match &self.made {
+            Made::Given => bail!("clients of a given cluster need a network that this machine does not have"),
+            Made::Kind(cluster, workspace) => (cluster.network(), workspace.path()),
+            Made::Own(own) => {
+                let node = own.nodes.first().context("a cluster has nodes")?;
+                (node.namespace().into_os_string(), own.workspace.path())
+            }
+        };
+        let mut network = OsString::from("--net=");
+        network.push(namespace);
         let mut command = Command::new(tools::system("nsenter")?);
         command.arg(network).arg("--").arg(tools::system("unshare")?).args(["--mount", "--", "/bin/sh", "-ec"]);
         command.arg("mount --bind \"$0\" /etc/resolv.conf; exec \"$@\"");
-        command.arg(own.workspace.path().join("resolv.conf")).arg(program.as_ref());
+        command.arg(folder.join(RESOLVER)).arg(program.as_ref());
         Ok(command)
     }
 
@@ -144,12 +171,12 @@ impl Cluster {
 
     /// The folder with the logs of the components and the pods, if the cluster is our own.
     pub fn folder(&self) -> Option<&Path> {
-        self.own.as_ref().map(|own| own.workspace.path())
+        self.own().map(|own| own.workspace.path())
     }
 
     /// The folder with one log per component, if the cluster is our own.
     pub fn component_logs(&self) -> Option<&Path> {
-        self.own.as_ref().map(|own| own.plane.logs())
+        self.own().map(|own| own.plane.logs())
     }
 }
 
@@ -173,13 +200,7 @@ impl OwnCluster {
     async fn start_nodes(&mut self) -> Result<()> {
         let client = self.plane.client().await?;
         let folder = self.workspace.path();
-        std::fs::write(
-            folder.join("resolv.conf"),
-            format!(
-                "nameserver {}\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n",
-                network::DNS
-            ),
-        )?;
+        resolver(folder, &network::DNS.to_string())?;
         self.dns = Some(dns(&self.plane, folder)?.start(self.plane.logs())?);
         let starts = (1..).zip(ZONES).map(|(number, zone)| Node::start(&self.plane, folder, number, zone));
         self.nodes = try_join_all(starts).await?;
@@ -214,6 +235,15 @@ impl Drop for OwnCluster {
         self.dns = None;
         leftovers::remove(self.workspace.path());
     }
+}
+
+const RESOLVER: &str = "resolv.conf";
+
+/// Writes the resolver's configuration that a pod in the namespace `default` has.
+fn resolver(folder: &Path, dns: &str) -> Result<()> {
+    let search = "default.svc.cluster.local svc.cluster.local cluster.local";
+    std::fs::write(folder.join(RESOLVER), format!("nameserver {dns}\nsearch {search}\noptions ndots:5\n"))?;
+    Ok(())
 }
 
 fn is_ready(node: &NodeObject) -> bool {

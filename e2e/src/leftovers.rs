@@ -23,7 +23,12 @@ pub fn remove(folder_prefix: &Path) {
         // Shims run in the namespace of their node, pods in the node's control group.
         let mut left = in_namespaces();
         left.extend(cgroups::processes());
-        if left.is_empty() || Instant::now() > deadline {
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            let states: Vec<String> = left.iter().map(|id| state(*id)).collect();
+            tracing::warn!(?states, "processes of the cluster do not go");
             break;
         }
         for process in left.into_iter().filter_map(Pid::from_raw) {
@@ -56,6 +61,12 @@ pub fn in_namespaces() -> Vec<i32> {
             fs::metadata(format!("/proc/{id}/ns/net")).is_ok_and(|metadata| ours.contains(&metadata.ino()))
         })
         .collect()
+}
+
+/// A process's name and state, as the kernel shows them.
+fn state(process: i32) -> String {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// The mount points whose path starts with `prefix`, those inside others first.

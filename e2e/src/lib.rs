@@ -16,6 +16,7 @@ pub mod command;
 pub mod control_plane;
 pub mod daemon;
 pub mod diagnosis;
+pub mod kind;
 pub mod kubeconfig;
 pub mod leftovers;
 pub mod network;

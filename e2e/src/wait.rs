@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 const PERIOD: Duration = Duration::from_millis(100);
+const LAST_LOOK: Duration = Duration::from_secs(10);
 
 /// Calls `look` until it gives `Ok`, every 100 ms, and returns that. After `patience` it fails with the
 /// last error: `look` says by its error what is missing.
 pub async fn until<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(PERIOD);
+        // The last look gets the time to say what is missing, too.
+        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_LOOK);
         let missing = match tokio::time::timeout(left, look()).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(error)) => format!("{error:#}"),

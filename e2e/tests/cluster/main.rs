@@ -16,6 +16,7 @@ use anyhow::{Result, anyhow};
 use futures::future::{FutureExt as _, LocalBoxFuture};
 use odradek_e2e::cluster::Cluster;
 use odradek_e2e::{diagnosis, product};
+use tokio::signal::unix::{SignalKind, signal};
 
 type Scenario = (&'static str, for<'a> fn(&'a Cluster) -> LocalBoxFuture<'a, Result<()>>);
 
@@ -53,16 +54,26 @@ fn main() -> ExitCode {
         .filter(|(name, _)| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())))
         .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
-    match runtime.block_on(run(&selected)) {
+    match runtime.block_on(run_unless_ended(&selected)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
             eprintln!("{failed} of {} scenarios failed", selected.len());
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("the cluster did not start: {error:#}");
+            eprintln!("the run did not come to its end: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A run that is told to end drops its cluster, and so removes it.
+async fn run_unless_ended(scenarios: &[&Scenario]) -> Result<usize> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = run(scenarios) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+        _ = terminated.recv() => Err(anyhow!("terminated")),
     }
 }
 
