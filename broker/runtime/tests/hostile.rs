@@ -89,7 +89,7 @@ async fn an_unknown_version_of_api_versions_gets_version_0_with_error_35() {
     let folder = tempfile::tempdir().unwrap();
     let (broker, address) = start(folder.path()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(&frame(18, 99, &[1, 2, 3])).await.unwrap();
+    stream.write_all(&frame(18, 99, &[0, 1, 2, 3])).await.unwrap();
     let size = timeout(SECOND, stream.read_i32()).await.unwrap().unwrap();
     let mut answer = vec![0; size as usize];
     stream.read_exact(&mut answer).await.unwrap();
