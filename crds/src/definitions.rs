@@ -16,8 +16,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     [Cluster::crd(), Topic::crd()]
         .into_iter()
         .map(|derived| {
-            let mut json =
-                serde_json::to_value(derived).expect("a CustomResourceDefinition is plain JSON");
+            let mut json = serde_json::to_value(derived).expect("a CustomResourceDefinition is plain JSON");
             let schema = &mut json["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             drop_nullable(schema);
             let status = &mut schema["properties"]["status"];

@@ -20,8 +20,7 @@ pub struct GeneratedFile {
 
 /// One definition as YAML, without a header.
 pub fn definition_yaml(definition: &Value) -> String {
-    serde_yaml::to_string(&tidied(definition.clone()))
-        .expect("JSON values are always valid YAML")
+    serde_yaml::to_string(&tidied(definition.clone())).expect("JSON values are always valid YAML")
 }
 
 /// All definitions as one YAML stream.
@@ -66,8 +65,7 @@ fn definition_values() -> Vec<(String, Value)> {
         .into_iter()
         .map(|definition| {
             let plural = definition.spec.names.plural.clone();
-            let value =
-                serde_json::to_value(definition).expect("a CustomResourceDefinition is plain JSON");
+            let value = serde_json::to_value(definition).expect("a CustomResourceDefinition is plain JSON");
             (plural, value)
         })
         .collect()
@@ -77,8 +75,7 @@ fn tidied(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             // Sorted by name, whatever the JSON library was built to keep.
-            let sorted: std::collections::BTreeMap<_, _> =
-                fields.into_iter().filter(|(_, v)| !v.is_null()).collect();
+            let sorted: std::collections::BTreeMap<_, _> = fields.into_iter().filter(|(_, v)| !v.is_null()).collect();
             sorted.into_iter().map(|(k, v)| (k, tidied(v))).collect()
         }
         Value::Array(items) => items.into_iter().map(tidied).collect(),

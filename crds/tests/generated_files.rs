@@ -11,20 +11,14 @@ fn root() -> std::path::PathBuf {
 
 #[test]
 fn generated_files_match_the_types() {
-    let operator = std::fs::read_to_string(root().join("manifests/operator.yaml"))
-        .expect("manifests/operator.yaml exists");
+    let operator =
+        std::fs::read_to_string(root().join("manifests/operator.yaml")).expect("manifests/operator.yaml exists");
     let different: Vec<String> = render::files(&operator)
         .into_iter()
-        .filter(|file| {
-            std::fs::read_to_string(root().join(&file.path)).ok().as_deref()
-                != Some(file.content.as_str())
-        })
+        .filter(|file| std::fs::read_to_string(root().join(&file.path)).ok().as_deref() != Some(file.content.as_str()))
         .map(|file| file.path)
         .collect();
-    assert!(
-        different.is_empty(),
-        "out of date: {different:?}; run `cargo run -p odradek-crds --example generate`"
-    );
+    assert!(different.is_empty(), "out of date: {different:?}; run `cargo run -p odradek-crds --example generate`");
 }
 
 #[test]

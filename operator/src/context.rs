@@ -64,13 +64,7 @@ impl Context {
     ) {
         // The API allows 1,024 bytes.
         let note: String = note.into().chars().take(250).collect();
-        let event = Event {
-            type_,
-            reason: reason.into(),
-            note: Some(note),
-            action: action.into(),
-            secondary: None,
-        };
+        let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None };
         match tokio::time::timeout(EVENT_DEADLINE, self.recorder.publish(&event, about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, reason, "cannot write an event"),

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::stream::{BoxStream, SelectAll};
 use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::jiff::Timestamp;
@@ -84,8 +84,12 @@ async fn run_clusters(scope: Scope, context: Arc<Context>) {
             Box::pin(async move {
                 match &object.0 {
                     Ok(cluster) => {
-                        measured(cluster::KIND, &context, cluster::reconcile(Arc::new(cluster.clone()), Arc::clone(&context)))
-                            .await
+                        measured(
+                            cluster::KIND,
+                            &context,
+                            cluster::reconcile(Arc::new(cluster.clone()), Arc::clone(&context)),
+                        )
+                        .await
                     }
                     Err(invalid) => {
                         report_unreadable::<Cluster>(&invalid.metadata, &invalid.error, &context).await;
@@ -228,8 +232,7 @@ where
         + 'static,
 {
     let labelled = watcher::Config::default().labels(names::CLUSTER_LABEL);
-    let changes =
-        watcher(scope.api::<PartialObjectMeta<Child>>(client), labelled).default_backoff().touched_objects();
+    let changes = watcher(scope.api::<PartialObjectMeta<Child>>(client), labelled).default_backoff().touched_objects();
     trigger_with(changes, |child: PartialObjectMeta<Child>| {
         // The label only says whom to ask to look; whose the object is, its controller says.
         let cluster = child.labels().get(names::CLUSTER_LABEL)?;

@@ -146,7 +146,8 @@ impl Election {
     }
 
     async fn create(&self) -> Result<bool, CallError> {
-        let empty = Lease { metadata: ObjectMeta { name: Some(LEASE_NAME.into()), ..ObjectMeta::default() }, spec: None };
+        let empty =
+            Lease { metadata: ObjectMeta { name: Some(LEASE_NAME.into()), ..ObjectMeta::default() }, spec: None };
         let seen = Seen { resource_version: None, at: Instant::now() };
         let Step::Write(spec) = decide(&empty, &self.identity, &seen, seen.at, Timestamp::now()) else {
             return Ok(false);

@@ -75,7 +75,9 @@ async fn a_cluster_is_reached_and_then_left_alone(cell: Cell) {
     let claim = cell.api::<PersistentVolumeClaim>().get("data-c-0").await.unwrap();
     assert!(claim.owner_references().is_empty(), "a volume is never owned");
     let stateful_set = cell.api::<StatefulSet>().get("c-0").await.unwrap();
-    assert!(stateful_set.owner_references().iter().any(|owner| owner.kind == "Cluster" && owner.controller == Some(true)));
+    assert!(
+        stateful_set.owner_references().iter().any(|owner| owner.kind == "Cluster" && owner.controller == Some(true))
+    );
 
     cell.play_pod("c").await;
     cell.pass("c").await;
@@ -281,7 +283,9 @@ async fn what_cannot_be_built_says_so_and_touches_nothing(cell: Cell) {
     assert_eq!(of_cluster(&cluster, "Stalled"), "True/ReplicasUnsupported");
     assert_eq!(of_cluster(&cluster, "Reconciling"), "False/Stalled");
     let message = &support::condition(&cluster.status.as_ref().unwrap().conditions, "Stalled").message;
-    for expected in ["spec.replicas: 3", "spec.version: \"9.9.9\" is unknown", "decided by spec.listeners", "no.such.setting"] {
+    for expected in
+        ["spec.replicas: 3", "spec.version: \"9.9.9\" is unknown", "decided by spec.listeners", "no.such.setting"]
+    {
         assert!(message.contains(expected), "{expected:?} is not in {message}");
     }
     assert!(cell.api::<StatefulSet>().list(&ListParams::default()).await.unwrap().items.is_empty());
@@ -298,7 +302,8 @@ async fn a_paused_cluster_is_left_alone(cell: Cell) {
 }
 
 async fn the_watches_lead_from_creation_to_ready(cell: Cell) {
-    let controllers = tokio::spawn(controllers::run(Scope::Namespace(cell.namespace.clone()), Arc::clone(&cell.context)));
+    let controllers =
+        tokio::spawn(controllers::run(Scope::Namespace(cell.namespace.clone()), Arc::clone(&cell.context)));
     cell.kafka.serve(&cell.namespace, "c");
     cell.create::<Cluster>(&small_cluster("c")).await;
     until("the StatefulSet is made", async || cell.api::<StatefulSet>().get_opt("c-0").await.unwrap()).await;
@@ -312,7 +317,11 @@ async fn the_watches_lead_from_creation_to_ready(cell: Cell) {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let passes = || {
         let text = cell.context.metrics.render();
-        let line = text.lines().find(|line| line.starts_with("odradek_operator_reconciles_total{kind=\"Cluster\"}")).unwrap().to_owned();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("odradek_operator_reconciles_total{kind=\"Cluster\"}"))
+            .unwrap()
+            .to_owned();
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
     let before = passes();

@@ -7,9 +7,9 @@
 
 mod support;
 
+use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::ApiResource;
-use kube::Client;
 use odradek_crds::{Cluster, Topic};
 use odradek_e2e::control_plane::ControlPlane;
 use support::{Cell, install_definitions, of_cluster, of_topic, small_cluster};

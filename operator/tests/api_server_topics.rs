@@ -22,7 +22,8 @@ async fn topics() {
     let client = plane.client().await.unwrap();
     install_definitions(&client).await;
     let cell = Cell::new(&client, "topics").await;
-    let controllers = tokio::spawn(controllers::run(Scope::Namespace(cell.namespace.clone()), Arc::clone(&cell.context)));
+    let controllers =
+        tokio::spawn(controllers::run(Scope::Namespace(cell.namespace.clone()), Arc::clone(&cell.context)));
 
     a_topic_waits_for_its_cluster_and_is_then_created(&cell).await;
     an_existing_topic_of_the_same_shape_is_adopted(&cell).await;
@@ -35,7 +36,9 @@ async fn topics() {
 }
 
 fn topic(name: &str, rest: &str) -> String {
-    format!("apiVersion: odradek.dev/v1alpha1\nkind: Topic\nmetadata: {{name: {name}}}\nspec:\n  clusterRef: {{name: c}}\n{rest}")
+    format!(
+        "apiVersion: odradek.dev/v1alpha1\nkind: Topic\nmetadata: {{name: {name}}}\nspec:\n  clusterRef: {{name: c}}\n{rest}"
+    )
 }
 
 async fn wait(cell: &Cell, name: &str, type_: &str, expected: &str) -> Topic {
@@ -101,7 +104,10 @@ async fn a_difference_is_named_and_nothing_is_changed(cell: &Cell) {
     cell.create::<Topic>(&topic("wrong", "  config: {retention.ms: soon, nothing: 1}\n")).await;
     let stalled = wait(cell, "wrong", "Stalled", "True/InvalidConfig").await;
     let message = &condition(&stalled.status.as_ref().unwrap().conditions, "Stalled").message;
-    assert!(message.contains("spec.config[\"retention.ms\"]") && message.contains("spec.config[\"nothing\"]"), "{message}");
+    assert!(
+        message.contains("spec.config[\"retention.ms\"]") && message.contains("spec.config[\"nothing\"]"),
+        "{message}"
+    );
 }
 
 async fn the_older_of_two_topics_wins(cell: &Cell) {
@@ -115,7 +121,8 @@ async fn the_older_of_two_topics_wins(cell: &Cell) {
     assert!(message.contains("older Topic first"), "{message}");
     // The younger one must not delete what it does not have.
     cell.api::<Topic>().delete("second", &DeleteParams::default()).await.unwrap();
-    until("second is gone", async || cell.api::<Topic>().get_opt("second").await.unwrap().is_none().then_some(())).await;
+    until("second is gone", async || cell.api::<Topic>().get_opt("second").await.unwrap().is_none().then_some(()))
+        .await;
     assert!(cell.kafka.topic_of(&cell.namespace, "c", "shared").is_some());
 }
 

@@ -23,8 +23,15 @@ fn helm(arguments: &[&str]) -> Result<String, String> {
 }
 
 fn rendered(settings: &[&str]) -> Result<Vec<Value>, String> {
-    let mut arguments =
-        vec!["template", "odradek-operator", "charts/odradek-operator", "-n", "odradek-system", "--kube-version", KUBERNETES];
+    let mut arguments = vec![
+        "template",
+        "odradek-operator",
+        "charts/odradek-operator",
+        "-n",
+        "odradek-system",
+        "--kube-version",
+        KUBERNETES,
+    ];
     for setting in settings {
         arguments.extend(["--set", setting]);
     }
@@ -40,7 +47,11 @@ fn documents(yaml: &str) -> Vec<Value> {
         .map(|document| serde_yaml::from_str(document).unwrap())
         .collect();
     all.sort_by_key(|object| {
-        (object["kind"].to_string(), object["metadata"]["namespace"].to_string(), object["metadata"]["name"].to_string())
+        (
+            object["kind"].to_string(),
+            object["metadata"]["namespace"].to_string(),
+            object["metadata"]["name"].to_string(),
+        )
     });
     all
 }

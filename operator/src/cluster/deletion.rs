@@ -81,9 +81,10 @@ async fn volumes_deleted(
     let pods = bounded("list Pods", pods.list(&ListParams::default())).await?;
     let mounted = |claim: &str| {
         pods.items.iter().any(|pod| {
-            pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).any(|volume| {
-                volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim)
-            })
+            pod.spec
+                .iter()
+                .flat_map(|spec| spec.volumes.iter().flatten())
+                .any(|volume| volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim))
         })
     };
     let mut all_gone = true;
@@ -124,8 +125,7 @@ where
 }
 
 async fn write_finalizers(cluster: &Cluster, wanted: bool, context: &Context) -> Result<(), ReconcileError> {
-    let clusters: Api<Cluster> =
-        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let clusters: Api<Cluster> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let name = cluster.name_any();
     let patch = finalizers_patch(cluster.finalizers(), cluster.resource_version(), wanted);
     match bounded(

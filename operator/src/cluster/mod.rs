@@ -65,11 +65,11 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     let valid = validate::validate(cluster, &observed, &context.images);
     let findings = match &valid {
         Ok(valid) if !valid.paused => bring_about(cluster, valid, observed, &context).await?,
-        Ok(valid) => {
-            let kafka = ask_brokers(valid, &observed, &context).await;
+        // What runs already is still told truly.
+        _ => {
+            let kafka = ask_brokers(cluster, &observed, &context).await;
             Findings { observed, kafka, ..Findings::default() }
         }
-        Err(_) => Findings { observed, ..Findings::default() },
     };
     let status = status::status(cluster, &valid, &findings, &Context::now());
     let settled = status::is_settled(&status);
@@ -135,7 +135,7 @@ async fn bring_about(
     if let PodStep::Delete { uid, why } = &findings.step {
         replace_pod(cluster, valid, uid, why, context).await?;
     }
-    findings.kafka = ask_brokers(valid, &findings.observed, context).await;
+    findings.kafka = ask_brokers(cluster, &findings.observed, context).await;
     Ok(findings)
 }
 
@@ -193,14 +193,14 @@ async fn replace_pod(
 
 /// Asks the brokers through the bootstrap Service, once their pod says that it is ready.
 async fn ask_brokers(
-    valid: &Valid,
+    cluster: &Cluster,
     observed: &Observed,
     context: &Context,
 ) -> Option<Result<crate::kafka::ClusterView, crate::kafka::KafkaError>> {
     if !observed.pod.as_ref().is_some_and(plan::is_ready) {
         return None;
     }
-    let key = ClusterKey { namespace: valid.namespace.clone(), name: valid.name.clone() };
+    let key = ClusterKey { namespace: cluster.namespace().unwrap_or_default(), name: cluster.name_any() };
     Some(context.kafka.view(&key).await)
 }
 

@@ -37,10 +37,9 @@ pub fn pod_step(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> PodSte
     }
     let Some(target) = super::target_revision(stateful_set) else { return PodStep::Keep };
     match (revision(pod), &pod.metadata.uid) {
-        (Some(current), Some(uid)) if current != target => PodStep::Delete {
-            uid: uid.clone(),
-            why: format!("it runs revision {current}, the newest is {target}"),
-        },
+        (Some(current), Some(uid)) if current != target => {
+            PodStep::Delete { uid: uid.clone(), why: format!("it runs revision {current}, the newest is {target}") }
+        }
         _ => PodStep::Keep,
     }
 }

@@ -143,7 +143,9 @@ mod tests {
 
     #[test]
     fn scalars_become_the_text_that_kafka_reads() {
-        let given = config(json!({"num.partitions": 3, "auto.create.topics.enable": false, "log.retention.ms": "-1", "fetch.max.bytes": 1e6}));
+        let given = config(
+            json!({"num.partitions": 3, "auto.create.topics.enable": false, "log.retention.ms": "-1", "fetch.max.bytes": 1e6}),
+        );
         let settings = broker_settings(&given).unwrap();
         assert_eq!(settings["num.partitions"], "3");
         assert_eq!(settings["auto.create.topics.enable"], "false");
@@ -152,7 +154,9 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_its_field_and_what_to_do() {
-        let given = config(json!({"listeners": "x", "num.partition": 1, "retention.ms": 5, "log.retention.ms": "soon", "num.partitions": [1]}));
+        let given = config(
+            json!({"listeners": "x", "num.partition": 1, "retention.ms": 5, "log.retention.ms": "soon", "num.partitions": [1]}),
+        );
         let faults = broker_settings(&given).unwrap_err().join("\n");
         for expected in [
             "spec.config[\"listeners\"]: decided by spec.listeners",

@@ -166,8 +166,7 @@ fn reached(
         format!("{} of {} brokers run the newest spec", rollout.updated, rollout.total),
     );
 
-    let stalled =
-        [&findings.storage, &findings.configuration].into_iter().flatten().find(|failure| failure.stalled);
+    let stalled = [&findings.storage, &findings.configuration].into_iter().flatten().find(|failure| failure.stalled);
     let waits_for = [&configuration, &storage, &complete, &brokers, &available]
         .into_iter()
         .find(|phase| phase.truth != Truth::True)
@@ -283,11 +282,7 @@ fn listeners(valid: &Valid) -> Vec<ListenerStatus> {
         .iter()
         .map(|listener| ListenerStatus {
             name: listener.name.clone(),
-            bootstrap_servers: format!(
-                "{}:{}",
-                names::bootstrap_host(&valid.name, &valid.namespace),
-                listener.port
-            ),
+            bootstrap_servers: format!("{}:{}", names::bootstrap_host(&valid.name, &valid.namespace), listener.port),
             addresses: vec![ListenerAddress {
                 host: names::advertised_host(&valid.name, &valid.namespace, ONLY_BROKER),
                 port: listener.port,

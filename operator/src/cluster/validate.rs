@@ -167,7 +167,10 @@ fn cluster_id(cluster: &Cluster, observed: &Observed, refusals: &mut Vec<Refusal
     if ids.len() > 1 {
         refusals.push(refusal(
             "VolumesFound",
-            format!("the volumes {} belong to different Kafka clusters; delete or rename those that are not wanted", listed(&name, &active)),
+            format!(
+                "the volumes {} belong to different Kafka clusters; delete or rename those that are not wanted",
+                listed(&name, &active)
+            ),
         ));
     }
     let count = i32::try_from(active.len()).unwrap_or(i32::MAX);
@@ -212,7 +215,10 @@ fn storage(cluster: &Cluster, observed: &Observed, refusals: &mut Vec<Refusal>) 
         return Storage::Ephemeral { size };
     }
     let Some(size) = size else {
-        refusals.push(refusal("InvalidStorage", "spec.storage.volumes[0].size: required for persistent-claim, for example 10Gi"));
+        refusals.push(refusal(
+            "InvalidStorage",
+            "spec.storage.volumes[0].size: required for persistent-claim, for example 10Gi",
+        ));
         return Storage::Ephemeral { size: None };
     };
     let existing = observed
@@ -231,7 +237,8 @@ fn storage(cluster: &Cluster, observed: &Observed, refusals: &mut Vec<Refusal>) 
 
 /// A quantity's value, for comparisons of sizes; 0 for what the API server would not have accepted.
 pub fn bytes(quantity: &str) -> f64 {
-    let split = quantity.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(quantity.len());
+    let split =
+        quantity.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(quantity.len());
     let (number, suffix) = quantity.split_at(split);
     let number: f64 = number.parse().unwrap_or(0.0);
     let factor = match suffix {
@@ -266,7 +273,12 @@ fn image(cluster: &Cluster, observed: &Observed, images: &BrokerImages) -> (Stri
     // image stays for as long as version and image do.
     let kept = observed.stateful_set.as_ref().and_then(|existing| {
         let chosen_by = existing.metadata.annotations.as_ref()?.get(IMAGE_SOURCE_ANNOTATION)?;
-        let ours = existing.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
+        let ours = existing
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
         if *chosen_by != source || !ours {
             return None;
         }

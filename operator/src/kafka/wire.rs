@@ -85,11 +85,7 @@ impl WireKafka {
         Ok(response)
     }
 
-    async fn topic_settings(
-        &self,
-        cluster: &ClusterKey,
-        name: &str,
-    ) -> Result<BTreeMap<String, String>, KafkaError> {
+    async fn topic_settings(&self, cluster: &ClusterKey, name: &str) -> Result<BTreeMap<String, String>, KafkaError> {
         let request = DescribeConfigsRequest {
             resources: vec![DescribeConfigsResource {
                 resource_type: TOPIC_RESOURCE,

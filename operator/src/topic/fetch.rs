@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the Cluster that a Topic names and the topic as it is. Only I/O.
 
-use kube::api::Api;
 use kube::Client;
+use kube::api::Api;
 use odradek_crds::Cluster;
 
 use super::validate::Valid;

@@ -70,7 +70,8 @@ fn labels(valid: &Valid) -> BTreeMap<String, String> {
 
 /// Labels by which all brokers' pods are found.
 fn cluster_selector(valid: &Valid) -> BTreeMap<String, String> {
-    [(names::CLUSTER_LABEL.to_owned(), valid.name.clone()), ("app.kubernetes.io/component".into(), "broker".into())].into()
+    [(names::CLUSTER_LABEL.to_owned(), valid.name.clone()), ("app.kubernetes.io/component".into(), "broker".into())]
+        .into()
 }
 
 /// Labels by which one broker's pod is found; a StatefulSet's selector can never change.
