@@ -64,10 +64,10 @@ fn run(path: &std::path::Path, check: bool) -> anyhow::Result<()> {
         let mut stop = signals::Stop::listen()?;
         let broker = tokio::select! {
             broker = Broker::start(config) => broker?,
-            _ = stop.requested() => return Ok(()),
+            () = stop.requested() => return Ok(()),
         };
         let outcome = tokio::select! {
-            _ = stop.requested() => Ok(()),
+            () = stop.requested() => Ok(()),
             error = broker.failed() => Err(error.into()),
         };
         broker.shutdown().await;

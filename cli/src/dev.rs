@@ -66,6 +66,7 @@ enum Output {
     Json,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the verb owns its arguments")]
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     logging::start(&LogConfig { level: Some(arguments.log_level.clone()), ..LogConfig::default() })
         .context("--log-level")?;
@@ -119,19 +120,19 @@ async fn serve(arguments: &Arguments, config: Config, folder: &Path, temporary: 
     let mut stop = signals::Stop::listen()?;
     let broker: RunningBroker = tokio::select! {
         broker = Broker::start(config) => broker?,
-        _ = stop.requested() => return Ok(ExitCode::SUCCESS),
+        () = stop.requested() => return Ok(ExitCode::SUCCESS),
     };
     let bootstrap = broker.advertised("plain").context("the listener is gone")?;
     announce(arguments.output, &bootstrap, folder, temporary, broker.http())?;
     let outcome = if arguments.exec {
         tokio::select! {
             code = execute(&arguments.command, &bootstrap, folder) => code,
-            _ = stop.requested() => Ok(ExitCode::SUCCESS),
+            () = stop.requested() => Ok(ExitCode::SUCCESS),
             error = broker.failed() => Err(error.into()),
         }
     } else {
         tokio::select! {
-            _ = stop.requested() => Ok(ExitCode::SUCCESS),
+            () = stop.requested() => Ok(ExitCode::SUCCESS),
             error = broker.failed() => Err(error.into()),
         }
     };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `odradek dev` as a process: ready line, --exec, stop, kill -9 and reopen, refusals.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -83,7 +84,8 @@ fn the_ready_line_says_where_and_sigterm_removes_temporary_data() {
 
 #[test]
 fn exec_runs_a_command_with_the_address_and_exits_with_its_code() {
-    let output = run(&["dev", "--listen", "127.0.0.1:0", "--exec", "--", "sh", "-c", "echo $BOOTSTRAP_SERVERS; exit 7"]);
+    let output =
+        run(&["dev", "--listen", "127.0.0.1:0", "--exec", "--", "sh", "-c", "echo $BOOTSTRAP_SERVERS; exit 7"]);
     assert_eq!(output.status.code(), Some(7));
     let text = String::from_utf8(output.stdout).unwrap();
     let told = text.lines().last().unwrap();
@@ -115,12 +117,8 @@ async fn acknowledged_records_survive_kill_9() {
     let data = folder.path().to_str().unwrap();
     let mut dev = Dev::start(&["--data-dir", data]);
     let mut client = Connection::connect(dev.bootstrap(), ClientOptions::default()).await.unwrap();
-    let topic = CreatableTopic {
-        name: "t".into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..CreatableTopic::default()
-    };
+    let topic =
+        CreatableTopic { name: "t".into(), num_partitions: 1, replication_factor: 1, ..CreatableTopic::default() };
     let create = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5000, ..CreateTopicsRequest::default() };
     assert_eq!(client.call(create).await.unwrap().topics[0].error_code, 0);
     let mut acknowledged = 0i64;
@@ -199,11 +197,8 @@ async fn acknowledged_records_survive_kill_9() {
 
 #[test]
 fn the_text_form_has_a_line_to_copy() {
-    let mut child = Command::new(BINARY)
-        .args(["dev", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(BINARY).args(["dev", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odradek_disk::{Disk, RealDisk};
-use odradek_metadata::{
-    Command, Controller, ControllerSettings, Endpoint, RegisterBroker, RegisterBrokerError, Reply,
-};
+use odradek_metadata::{Command, Controller, ControllerSettings, Endpoint, RegisterBroker, RegisterBrokerError, Reply};
 use odradek_model::BrokerId;
 use odradek_server::broker::BrokerParts;
 use odradek_server::clock::{Clock, Random};
@@ -128,7 +126,7 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         blocking(move || {
             let cluster_id = config.cluster_id.as_ref();
             let wanted = Wanted { path: &config.data_folder, cluster_id, broker_id: id };
-            let (storage, metadata) = Storage::open(Arc::clone(&disk), &wanted, settings, random.as_ref())?;
+            let (storage, metadata) = Storage::open(&disk, &wanted, settings, random.as_ref())?;
             let folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
             Ok::<_, StorageError>((storage, metadata, folder))
         })

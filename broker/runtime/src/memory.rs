@@ -99,10 +99,8 @@ mod tests {
 
     #[test]
     fn v1_and_a_path_that_is_the_hosts() {
-        let root = tree(&[
-            ("self", "5:cpu:/x\n4:memory:/kubepods/abc\n"),
-            ("fs/memory/memory.limit_in_bytes", "268435456\n"),
-        ]);
+        let root =
+            tree(&[("self", "5:cpu:/x\n4:memory:/kubepods/abc\n"), ("fs/memory/memory.limit_in_bytes", "268435456\n")]);
         assert_eq!(cgroup_limit(&root.path().join("self"), &root.path().join("fs")), Some(256 << 20));
     }
 

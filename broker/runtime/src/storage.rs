@@ -65,7 +65,7 @@ pub(crate) struct Wanted<'a> {
 
 impl Storage {
     pub(crate) fn open(
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         wanted: &Wanted<'_>,
         settings: ControllerSettings,
         random: &dyn Random,
@@ -73,15 +73,15 @@ impl Storage {
         let path = wanted.path;
         check_space(disk.as_ref(), path)?;
         if DataFolder::identity_at(disk.as_ref(), path)?.is_none() {
-            format(&disk, wanted, random)?;
+            format(disk, wanted, random)?;
         }
-        let mut folder = DataFolder::open(Arc::clone(&disk), path, wanted.cluster_id, Some(wanted.broker_id))?;
+        let mut folder = DataFolder::open(Arc::clone(disk), path, wanted.cluster_id, Some(wanted.broker_id))?;
         let incarnation = random.uuid();
         let holder = Holder { broker_id: wanted.broker_id, incarnation: incarnation.to_string() };
         folder.set_last_holder(&holder.to_string())?;
-        let (controller, report) = Controller::open(Arc::clone(&disk), &path.join(METADATA_FOLDER), settings)?;
+        let (controller, report) = Controller::open(Arc::clone(disk), &path.join(METADATA_FOLDER), settings)?;
         tracing::debug!(?report, "metadata log opened");
-        let lease = FileLease::at(Arc::clone(&disk), &path.join(LEASE_FILE));
+        let lease = FileLease::at(Arc::clone(disk), &path.join(LEASE_FILE));
         let mut voter = SoleVoter { controller, cluster_id: folder.identity().cluster_id.clone() };
         let held = take_and_lead(&lease, &holder, folder.identity().directory_id, &mut voter)
             .map_err(|error: TakeError<ControllerError>| StorageError::Lease(error.to_string()))?;

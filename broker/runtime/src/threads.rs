@@ -26,7 +26,7 @@ pub fn raise_open_files() -> u64 {
     if limit.current != limit.maximum {
         let before = limit;
         limit.current = limit.maximum;
-        if setrlimit(Resource::Nofile, limit.clone()).is_err() {
+        if setrlimit(Resource::Nofile, limit).is_err() {
             limit = before;
         }
     }

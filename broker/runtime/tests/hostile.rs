@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bad input by real sockets: Kafka's own answer or a closed connection, a counted warning, and everybody else is
 //! served (rules 1 and 2).
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod support;
 
 use std::time::Duration;

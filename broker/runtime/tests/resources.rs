@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What strangers and sleepers may cost, measured on this process. One test, so that nothing else runs beside it.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by failing")]
 mod support;
 
 use std::time::{Duration, Instant};

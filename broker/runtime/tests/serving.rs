@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A whole broker by real sockets: order of answers, waiting, slow readers, settings, groups, ids, stop and reopen.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use odradek_runtime::Broker;
 use odradek_wire::messages::{
     ApiVersionsRequest, DeleteTopicState, DeleteTopicsRequest, DescribeConfigsRequest, DescribeConfigsResource,
     FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
-    MetadataRequest, MetadataRequestTopic, OffsetCommitRequest, OffsetCommitRequestPartition,
-    OffsetCommitRequestTopic, OffsetFetchRequest, OffsetFetchRequestTopic,
+    MetadataRequest, MetadataRequestTopic, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetFetchRequest, OffsetFetchRequestTopic,
 };
 use odradek_wire::{ApiKey, Encoder, Request, RequestHeader};
 use support::{BY_NAME, batch, config, connect, create, fetch_request, now_ms, produce, produce_request, start};

@@ -20,8 +20,8 @@ use crate::clock::{Clock, Random};
 use crate::controller::ControllerHandle;
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
-use crate::health::Health;
 use crate::folder::{ReplicaFolder, WantedLog};
+use crate::health::Health;
 use crate::metrics::{Metrics, TopicMetrics};
 use crate::net::budget::Budget;
 use crate::producer_ids::ProducerIds;
@@ -89,7 +89,8 @@ pub struct BrokerParts {
 impl Broker {
     /// A broker with an empty image.
     pub fn new(parts: BrokerParts) -> Arc<Self> {
-        let coordinators = Coordinators::new(parts.settings.groups.clone(), Arc::clone(&parts.clock), parts.runtime.clone());
+        let coordinators =
+            Coordinators::new(parts.settings.groups.clone(), Arc::clone(&parts.clock), parts.runtime.clone());
         Arc::new(Self {
             id: parts.id,
             cluster_id: parts.cluster_id,
@@ -306,13 +307,7 @@ impl Broker {
     }
 
     /// Runs work that blocks, again and again, each time after a pause.
-    fn repeat(
-        self: &Arc<Self>,
-        tasks: &TaskTracker,
-        stopping: &CancellationToken,
-        pause: Duration,
-        work: fn(&Self),
-    ) {
+    fn repeat(self: &Arc<Self>, tasks: &TaskTracker, stopping: &CancellationToken, pause: Duration, work: fn(&Self)) {
         let (broker, stopping) = (Arc::clone(self), stopping.clone());
         tasks.spawn(async move {
             loop {

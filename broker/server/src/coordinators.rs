@@ -26,7 +26,7 @@ use crate::replica::Replica;
 /// Bytes of the journal read in one go while loading.
 const LOAD_BYTES: usize = 1 << 20;
 /// Longest sleep of the timer task; it is woken for anything nearer.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// A request that was given to a coordinator.
 #[derive(Debug)]
@@ -141,7 +141,10 @@ impl Coordinators {
             // Another broker leads: nothing is served here.
             Err(error) => tracing::debug!(partition = replica.index, %error, "no groups are loaded"),
         }
-        Coordinator { replica: Arc::clone(replica), state: Mutex::new(State { machine, waiting: HashMap::new(), rewriting: false }) }
+        Coordinator {
+            replica: Arc::clone(replica),
+            state: Mutex::new(State { machine, waiting: HashMap::new(), rewriting: false }),
+        }
     }
 
     /// Gives a request to the coordinator of its group.
@@ -178,7 +181,7 @@ impl Coordinators {
     ) -> Answer<T> {
         match self.start(group_id, request) {
             Asked::Ready(outcome) => Answer::now(respond(*outcome)),
-            waiting => Answer::later(async move { Answered::from(respond(waiting.wait().await)) }),
+            waiting @ Asked::Waiting(_) => Answer::later(async move { Answered::from(respond(waiting.wait().await)) }),
         }
     }
 

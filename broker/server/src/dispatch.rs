@@ -165,12 +165,7 @@ fn close(reason: CloseReason) -> Started {
     Started::Finished(Finished::Close(reason))
 }
 
-fn finish<T: odradek_wire::Message>(
-    key: ApiKey,
-    version: i16,
-    correlation_id: i32,
-    answered: Answered<T>,
-) -> Finished {
+fn finish<T: odradek_wire::Message>(key: ApiKey, version: i16, correlation_id: i32, answered: Answered<T>) -> Finished {
     let mut encoder = Encoder::framed();
     ResponseHeader { correlation_id }.encode(&mut encoder, key, version);
     let segments = answered.response.encode(&mut encoder, version).and_then(|()| encoder.finish());

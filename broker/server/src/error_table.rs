@@ -3,13 +3,9 @@
 //! its code.
 use odradek_groups::GroupError;
 use odradek_metadata::{CreateTopicError, DeleteTopicError};
-use odradek_partition::{
-    AppendError, AppendRefusal, LeadershipError, ListOffsetsError, ProduceOutcome, ReadError,
-};
+use odradek_partition::{AppendError, AppendRefusal, LeadershipError, ListOffsetsError, ProduceOutcome, ReadError};
 use odradek_records::ProduceError;
 use odradek_wire::ErrorCode;
-
-
 
 /// Of a group operation.
 pub(crate) fn group_code(error: Option<GroupError>) -> i16 {

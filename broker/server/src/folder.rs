@@ -115,8 +115,7 @@ impl ReplicaFolder {
             recovery_point: past(&self.past.recovery_points),
             log_start_offset: past(&self.past.log_starts),
         };
-        let (log, report) =
-            Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
+        let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
         let high_watermark = past(&self.past.high_watermarks);
         let id = TopicIdPartition { id: wanted.topic_id, topic_partition: at };
         let partition = Partition::new(id, PartitionSettings::new(wanted.settings), Box::new(log), high_watermark);
@@ -126,7 +125,7 @@ impl ReplicaFolder {
     /// Bytes in a partition's folder, for the progress of recovery.
     pub fn bytes_of(&self, topic: &TopicName, index: i32) -> u64 {
         let dir = self.dir(topic, index);
-        self.disk.list(&dir).map(|entries| entries.iter().map(|entry| entry.len).sum()).unwrap_or(0)
+        self.disk.list(&dir).map_or(0, |entries| entries.iter().map(|entry| entry.len).sum())
     }
 
     /// Renames a deleted partition's folder; the new path is to be removed later.

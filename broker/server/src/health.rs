@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A start whose progress has not moved for this long is stuck: 60 s is six times the slowest single step
 /// that is known (reading one 1 GiB segment at 100 MB/s), and six probe periods of 10 s.
-pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// Where the broker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

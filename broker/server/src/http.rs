@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 32;
 /// A request's head must arrive within this time.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A connection ends after this time whatever it does.
-const CONNECTION_TIME: Duration = Duration::from_secs(300);
+const CONNECTION_TIME: Duration = Duration::from_mins(5);
 
 /// Gives the text of `/metrics`.
 pub trait MetricsSource: Send + Sync + 'static {

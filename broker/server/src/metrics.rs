@@ -300,6 +300,7 @@ impl crate::net::listener::ConnectionObserver for Metrics {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "labels are made for this call")]
 fn child<L, M>(family: &Family<L, M>, label: L) -> M
 where
     L: Clone + std::hash::Hash + Eq,

@@ -12,16 +12,8 @@ pub(crate) const STATIC_BROKER: i8 = 4;
 pub(crate) const DEFAULT: i8 = 5;
 
 /// The source of a topic's setting.
-pub(crate) fn of_topic(
-    description: &SettingDescription,
-    overrides: &TopicOverrides,
-    broker: &BrokerSettings,
-) -> i8 {
-    if overrides.contains_key(description.name) {
-        TOPIC
-    } else {
-        of_broker(description.broker_name, broker)
-    }
+pub(crate) fn of_topic(description: &SettingDescription, overrides: &TopicOverrides, broker: &BrokerSettings) -> i8 {
+    if overrides.contains_key(description.name) { TOPIC } else { of_broker(description.broker_name, broker) }
 }
 
 /// The source of a broker's setting.

@@ -75,7 +75,12 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = &[
     // it is read at start, so 2 MiB: 100 MiB over 50 partitions.
     int("offsets.topic.segment.bytes", "2097152", 1_048_576, INT, "Segment size of __consumer_offsets."),
     int("producer.id.expiration.ms", "86400000", 1, INT, "Idle time after which a producer's sequence is forgotten."),
-    long("queued.max.request.bytes", "-1", -1, "Memory for requests being received or served; -1: from the memory limit."),
+    long(
+        "queued.max.request.bytes",
+        "-1",
+        -1,
+        "Memory for requests being received or served; -1: from the memory limit.",
+    ),
     long("replica.high.watermark.checkpoint.interval.ms", "5000", 100, "Time between writes of the high watermarks."),
     int("socket.request.max.bytes", "104857600", 1, INT, "Largest request."),
 ];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tests of a whole broker share: starting one in a temporary folder, and speaking to it.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test says what went wrong by failing")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -52,10 +53,8 @@ pub(crate) async fn create(
     partitions: i32,
     configs: &[(&str, &str)],
 ) -> CreateTopicsResponse {
-    let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
-        name: (*name).into(),
-        value: Some((*value).into()),
-    });
+    let configs =
+        configs.iter().map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
             name: topic.into(),

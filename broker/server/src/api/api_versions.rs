@@ -2,8 +2,8 @@
 //! ApiVersions (18): what we speak. Rules 1, 3 and 4 of Kafka's behaviour.
 use std::sync::Arc;
 
-use odradek_wire::api_versions as table;
 use odradek_wire::ErrorCode;
+use odradek_wire::api_versions as table;
 use odradek_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use crate::broker::Broker;
@@ -29,7 +29,8 @@ pub(crate) fn handle(
         }
     }
     if call.version >= 3 && !valid_software(&request) {
-        response = ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..ApiVersionsResponse::default() };
+        response =
+            ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..ApiVersionsResponse::default() };
     }
     Answer::now(response)
 }

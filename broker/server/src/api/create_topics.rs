@@ -5,9 +5,7 @@ use std::sync::Arc;
 use odradek_metadata::{Command, CreateTopicError, CreateTopics, CreatedTopic, NewTopic, Reply};
 use odradek_model::TopicSettings;
 use odradek_wire::ErrorCode;
-use odradek_wire::messages::{
-    CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
-};
+use odradek_wire::messages::{CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse};
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
@@ -27,7 +25,11 @@ pub(crate) fn handle(
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
         assignments: topic.assignments.iter().map(|a| (a.partition_index, a.broker_ids.clone())).collect(),
-        settings: topic.configs.iter().map(|c| (c.name.to_string(), c.value.as_ref().map(ToString::to_string))).collect(),
+        settings: topic
+            .configs
+            .iter()
+            .map(|c| (c.name.to_string(), c.value.as_ref().map(ToString::to_string)))
+            .collect(),
     });
     let command = Command::CreateTopics(CreateTopics {
         topics: topics.collect(),

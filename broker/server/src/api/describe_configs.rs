@@ -80,8 +80,7 @@ fn result(
 fn topic(broker: &Broker, name: &str) -> Outcome {
     TopicName::new(name).map_err(|error| (ErrorCode::InvalidTopicException, error.to_string()))?;
     let image = broker.image();
-    let topic: &TopicImage =
-        image.topic(name).ok_or_else(|| (ErrorCode::UnknownTopicOrPartition, String::new()))?;
+    let topic: &TopicImage = image.topic(name).ok_or_else(|| (ErrorCode::UnknownTopicOrPartition, String::new()))?;
     let settings = TopicSettings::resolve(&topic.overrides, &broker.settings.topic_defaults)
         .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
     let given = &broker.settings.given;
@@ -135,7 +134,8 @@ fn this_broker(broker: &Broker, name: &str) -> Outcome {
             documentation: Some(meaning.into()),
         }
     };
-    let given = |name: &str, default: &str| broker.settings.given.get(name).cloned().unwrap_or_else(|| default.to_owned());
+    let given =
+        |name: &str, default: &str| broker.settings.given.get(name).cloned().unwrap_or_else(|| default.to_owned());
     let own = BROKER_SETTINGS.iter().map(|setting| {
         let config_type = match setting.kind {
             SettingType::Boolean => BOOLEAN,
@@ -145,13 +145,13 @@ fn this_broker(broker: &Broker, name: &str) -> Outcome {
         let value = given(setting.name, setting.default);
         describe(setting.name, value, setting.default, config_type, setting.meaning)
     });
-    let topics = TopicSettings::descriptions().iter().map(|d| {
-        describe(d.broker_name, given(d.broker_name, d.default), d.default, topic_type(d.kind), d.meaning)
-    });
+    let topics = TopicSettings::descriptions()
+        .iter()
+        .map(|d| describe(d.broker_name, given(d.broker_name, d.default), d.default, topic_type(d.kind), d.meaning));
     let id = broker.id.to_string();
     let mut configs: Vec<_> = own.chain(topics).collect();
     configs.push(describe("node.id", id.clone(), &id, INT, "The id of this broker."));
-    configs.sort_by(|a, b| (*a.name).cmp(&*b.name));
+    configs.sort_by_key(|config| config.name.to_string());
     Ok(configs)
 }
 

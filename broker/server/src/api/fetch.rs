@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Answered, Call};
-use crate::net::budget::Charge;
 use crate::error_table::{leadership_code, read_code};
+use crate::net::budget::Charge;
 use crate::replica::{FetchWait, Replica};
 
 /// A client that asks to wait longer is answered after this; it asks again. Five minutes outlast every client's own
 /// request timeout.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// A request, resolved to replicas.
 struct Plan {
@@ -79,13 +79,11 @@ fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
         };
         let partitions = topic.partitions.iter().map(|partition| {
             let replica = match &found {
-                Ok(topic) => topic.partition(partition.partition).cloned().ok_or(
-                    if topic.has(partition.partition) {
-                        ErrorCode::KafkaStorageError
-                    } else {
-                        ErrorCode::UnknownTopicOrPartition
-                    },
-                ),
+                Ok(topic) => topic.partition(partition.partition).cloned().ok_or(if topic.has(partition.partition) {
+                    ErrorCode::KafkaStorageError
+                } else {
+                    ErrorCode::UnknownTopicOrPartition
+                }),
                 Err(code) => Err(*code),
             };
             PartitionPlan {

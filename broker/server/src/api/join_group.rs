@@ -68,7 +68,6 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: JoinGroupRe
                     member_id: (&*member.member_id).into(),
                     group_instance_id: member.group_instance_id.as_deref().map(Into::into),
                     metadata: member.metadata,
-                    ..JoinGroupResponseMember::default()
                 })
                 .collect(),
             ..JoinGroupResponse::default()

@@ -35,7 +35,6 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: LeaveGroupR
             member_id: (&*member.member_id).into(),
             group_instance_id: member.group_instance_id.as_deref().map(Into::into),
             error_code: group_code(error),
-            ..MemberResponse::default()
         });
         LeaveGroupResponse {
             error_code: group_code(error),

@@ -26,7 +26,11 @@ struct Part {
     outcome: Asked,
 }
 
-pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: OffsetFetchRequest) -> Answer<OffsetFetchResponse> {
+pub(crate) fn handle(
+    broker: &Arc<Broker>,
+    call: &Call<'_>,
+    request: OffsetFetchRequest,
+) -> Answer<OffsetFetchResponse> {
     let version = call.version;
     let image = broker.image();
     let mut parts = Vec::new();

@@ -37,10 +37,5 @@ pub(crate) fn handle(
 }
 
 fn result(wanted: &OffsetForLeaderPartition, code: ErrorCode, end: (i32, i64)) -> EpochEndOffset {
-    EpochEndOffset {
-        error_code: code.code(),
-        partition: wanted.partition,
-        leader_epoch: end.0,
-        end_offset: end.1,
-    }
+    EpochEndOffset { error_code: code.code(), partition: wanted.partition, leader_epoch: end.0, end_offset: end.1 }
 }

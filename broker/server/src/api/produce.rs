@@ -72,7 +72,11 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
                 }
             });
         }
-        responses.push(TopicProduceResponse { name: topic.name.clone(), topic_id: topic.topic_id, partition_responses });
+        responses.push(TopicProduceResponse {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partition_responses,
+        });
     }
     if acks == Acks::None {
         // Rule 7: a closed connection is the only way to tell.
@@ -106,7 +110,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
 }
 
 /// A produce that is due longer is answered "timed out" after this; the client's own time-out is over by then.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// A partition of the answer that is not yet known to be committed.
 struct Waiting {
@@ -125,7 +129,8 @@ fn append(
     now_ms: i64,
 ) -> Result<Pending, PartitionProduceResponse> {
     let Some(replica) = topic.partition(data.index) else {
-        let code = if topic.has(data.index) { ErrorCode::KafkaStorageError } else { ErrorCode::UnknownTopicOrPartition };
+        let code =
+            if topic.has(data.index) { ErrorCode::KafkaStorageError } else { ErrorCode::UnknownTopicOrPartition };
         return Err(refuse(data.index, code, None));
     };
     let metrics = &replica.metrics;

@@ -35,11 +35,7 @@ struct Ledger {
 impl Budget {
     /// A budget of `total` bytes.
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self {
-            total,
-            used: AtomicUsize::new(0),
-            ledger: Mutex::new(Ledger::default()),
-        })
+        Arc::new(Self { total, used: AtomicUsize::new(0), ledger: Mutex::new(Ledger::default()) })
     }
 
     /// Bytes charged now.
@@ -59,11 +55,7 @@ impl Budget {
         ledger.next_ticket += 1;
         ledger.unfinished.insert(ticket, None);
         drop(ledger);
-        Charge {
-            budget: Arc::clone(self),
-            ticket: Some(ticket),
-            bytes: 0,
-        }
+        Charge { budget: Arc::clone(self), ticket: Some(ticket), bytes: 0 }
     }
 
     /// Charges as much of `wanted` as is free, at least `least`, without waiting.
@@ -75,11 +67,7 @@ impl Budget {
         let bytes = wanted.min(free).max(least);
         self.used.fetch_add(bytes, Ordering::Relaxed);
         drop(ledger);
-        Charge {
-            budget: Arc::clone(self),
-            ticket: None,
-            bytes,
-        }
+        Charge { budget: Arc::clone(self), ticket: None, bytes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -98,11 +86,7 @@ impl Budget {
             return;
         }
         // Waiting steps are rare (the budget is used up), so all are woken and look again, oldest first.
-        let wakers: Vec<Waker> = ledger
-            .unfinished
-            .values_mut()
-            .filter_map(Option::take)
-            .collect();
+        let wakers: Vec<Waker> = ledger.unfinished.values_mut().filter_map(Option::take).collect();
         ledger.waiting = 0;
         drop(ledger);
         for waker in wakers {

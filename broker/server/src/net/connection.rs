@@ -51,12 +51,7 @@ pub struct ConnectionLimits {
 impl ConnectionLimits {
     /// Kafka's defaults: 100 MiB requests, 10 minutes idle.
     pub fn new(requests: Arc<Budget>) -> Self {
-        Self {
-            requests,
-            max_request_bytes: 100 * 1024 * 1024,
-            idle: Duration::from_secs(600),
-            write_time: WRITE_TIME,
-        }
+        Self { requests, max_request_bytes: 100 * 1024 * 1024, idle: Duration::from_mins(10), write_time: WRITE_TIME }
     }
 }
 
@@ -80,8 +75,7 @@ struct Pipeline {
 
 impl Pipeline {
     fn has_room(&self) -> bool {
-        self.requests.is_empty()
-            || (self.requests.len() < IN_FLIGHT_REQUESTS && self.bytes < IN_FLIGHT_BYTES)
+        self.requests.is_empty() || (self.requests.len() < IN_FLIGHT_REQUESTS && self.bytes < IN_FLIGHT_BYTES)
     }
 
     fn push(&mut self, bytes: usize, started: Started) {
@@ -122,12 +116,7 @@ impl Pipeline {
 }
 
 /// Serves a connection until it ends, and says why it ended.
-pub async fn serve<S: Service>(
-    stream: TcpStream,
-    service: &S,
-    limits: &ConnectionLimits,
-    peer: &Peer,
-) -> CloseReason {
+pub async fn serve<S: Service>(stream: TcpStream, service: &S, limits: &ConnectionLimits, peer: &Peer) -> CloseReason {
     // Answers are whole frames: waiting to fill packets only adds latency.
     if stream.set_nodelay(true).is_err() {
         return CloseReason::Io;

@@ -94,13 +94,7 @@ struct Current {
 impl FrameReader {
     /// Reads from `socket` frames of at most `max_size` bytes (socket.request.max.bytes).
     pub fn new(socket: OwnedReadHalf, budget: Arc<Budget>, max_size: usize) -> Self {
-        Self {
-            socket,
-            buffer: BytesMut::new(),
-            budget,
-            max_size,
-            current: None,
-        }
+        Self { socket, buffer: BytesMut::new(), budget, max_size, current: None }
     }
 
     /// Whether a frame is half received.
@@ -141,15 +135,11 @@ impl FrameReader {
                 };
                 current.charge.settle();
                 current.charge.shrink_to(current.size);
-                return Ok(Frame {
-                    bytes,
-                    charge: current.charge,
-                });
+                return Ok(Frame { bytes, charge: current.charge });
             }
             // Room for four times what has arrived, at most the frame, charged before it is allocated.
-            let room = (received.saturating_mul(4))
-                .clamp(FIRST_ROOM, received.saturating_add(LARGEST_STEP))
-                .min(current.size);
+            let room =
+                (received.saturating_mul(4)).clamp(FIRST_ROOM, received.saturating_add(LARGEST_STEP)).min(current.size);
             let (size, deadline) = (current.size, current.deadline);
             let late = || FrameError::Deadline { received, size };
             if room > current.charge.bytes() {
@@ -178,11 +168,8 @@ impl FrameReader {
             return Err(FrameError::Size { size, max: self.max_size });
         };
         let extra = Duration::from_secs(valid as u64 / SLOWEST_BYTES_PER_SECOND);
-        self.current = Some(Current {
-            size: valid,
-            charge: self.budget.open(),
-            deadline: Instant::now() + FRAME_TIME + extra,
-        });
+        self.current =
+            Some(Current { size: valid, charge: self.budget.open(), deadline: Instant::now() + FRAME_TIME + extra });
         Ok(())
     }
 }
