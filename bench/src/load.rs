@@ -24,7 +24,7 @@ pub(crate) const PRODUCER: [(&str, &str); 5] = [
     ("compression.type", "none"),
     ("queue.buffering.max.kbytes", "65536"),
 ];
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 #[derive(Clone, Debug, Default)]
 struct Counter {
@@ -81,19 +81,11 @@ pub(crate) fn first_acknowledgement(bootstrap: &str, topic: &str) -> Result<()> 
     let (producer, counter) = producer(bootstrap, &[("linger.ms", "0")])?;
     send(&producer, topic, None, b"first")?;
     producer.flush(LIMIT)?;
-    ensure!(
-        counter.acknowledged.load(Ordering::Relaxed) == 1,
-        "the first record was not acknowledged"
-    );
+    ensure!(counter.acknowledged.load(Ordering::Relaxed) == 1, "the first record was not acknowledged");
     Ok(())
 }
 
-fn send(
-    producer: &ThreadedProducer<Counter>,
-    topic: &str,
-    partition: Option<i32>,
-    value: &[u8],
-) -> Result<()> {
+fn send(producer: &ThreadedProducer<Counter>, topic: &str, partition: Option<i32>, value: &[u8]) -> Result<()> {
     let mut record = BaseRecord::<(), [u8]>::to(topic).payload(value);
     record.partition = partition;
     loop {
@@ -116,13 +108,8 @@ fn send(
 pub(crate) fn produce(bootstrap: &str, topic: &str, partitions: i32, records: u64) -> Result<()> {
     let (producer, counter) = producer(bootstrap, &PRODUCER)?;
     let mut random = Random::new(1);
-    let values: Vec<Vec<u8>> = (0..64)
-        .map(|_| {
-            (0..VALUE_BYTES / 8)
-                .flat_map(|_| random.next_u64().to_le_bytes())
-                .collect()
-        })
-        .collect();
+    let values: Vec<Vec<u8>> =
+        (0..64).map(|_| (0..VALUE_BYTES / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect()).collect();
     for number in 0..records {
         // Runs of 32 records to one partition, so that batches fill however many partitions there are.
         let partition = i32::try_from(number / 32 % u64::try_from(partitions)?)?;
@@ -131,10 +118,7 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, partitions: i32, records: u6
     }
     producer.flush(LIMIT).context("waiting for acknowledgements")?;
     let acknowledged = counter.acknowledged.load(Ordering::Relaxed);
-    ensure!(
-        acknowledged == records,
-        "{acknowledged} of {records} records were acknowledged"
-    );
+    ensure!(acknowledged == records, "{acknowledged} of {records} records were acknowledged");
     Ok(())
 }
 
@@ -143,10 +127,8 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, partitions: i32, records: u6
 /// # Errors
 /// When they do not arrive.
 pub(crate) fn consume(bootstrap: &str, topic: &str, partitions: i32, records: u64) -> Result<()> {
-    let consumer: BaseConsumer = configuration(bootstrap)
-        .set("group.id", "bench")
-        .set("enable.auto.commit", "false")
-        .create()?;
+    let consumer: BaseConsumer =
+        configuration(bootstrap).set("group.id", "bench").set("enable.auto.commit", "false").create()?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -165,10 +147,7 @@ fn read(consumer: &BaseConsumer, records: u64) -> Result<()> {
                 done += 1;
                 last = Instant::now();
             }
-            None => ensure!(
-                last.elapsed() < LIMIT,
-                "{done} of {records} records read, then nothing for {LIMIT:?}"
-            ),
+            None => ensure!(last.elapsed() < LIMIT, "{done} of {records} records read, then nothing for {LIMIT:?}"),
         }
     }
     Ok(())

@@ -54,9 +54,6 @@ fn main() -> Result<()> {
     {
         println!("{text}");
     }
-    anyhow::ensure!(
-        !arguments.check || report.all_met(),
-        "a goal was not met"
-    );
+    anyhow::ensure!(!arguments.check || report.all_met(), "a goal was not met");
     Ok(())
 }

@@ -33,8 +33,7 @@ impl Plan {
             megabytes,
             warm_up_megabytes: if quick { 50 } else { 300 },
             idle_seconds: if quick { 2 } else { 10 },
-            pinning: (processors > 1)
-                .then(|| (range(0, half - 1), range(half, processors - 1))),
+            pinning: (processors > 1).then(|| (range(0, half - 1), range(half, processors - 1))),
         }
     }
 
@@ -44,11 +43,7 @@ impl Plan {
 }
 
 fn range(first: usize, last: usize) -> String {
-    if first == last {
-        first.to_string()
-    } else {
-        format!("{first}-{last}")
-    }
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 /// The figures of one run of one broker.
@@ -80,10 +75,7 @@ pub(crate) fn all(plan: &Plan) -> Result<Runs> {
     if plan.pinning.is_some() {
         pin_this_process()?;
     }
-    let mut runs = Runs {
-        odradek: Vec::new(),
-        kafka: Vec::new(),
-    };
+    let mut runs = Runs { odradek: Vec::new(), kafka: Vec::new() };
     for number in 0..plan.runs {
         let mut order = [Flavor::ApacheKafka, Flavor::Odradek];
         if number % 2 == 1 {
@@ -121,15 +113,11 @@ fn pin_this_process() -> Result<()> {
 fn one(plan: &Plan, flavor: Flavor) -> Result<Run> {
     let mut broker = Broker::prepare(
         flavor,
-        StartOptions {
-            processors: plan.pinning.as_ref().map(|(broker, _)| broker.clone()),
-            without_waiting: true,
-        },
+        StartOptions { processors: plan.pinning.as_ref().map(|(broker, _)| broker.clone()), without_waiting: true },
     )?;
     let bootstrap = broker.bootstrap();
     broker.launch()?;
-    load::first_acknowledgement(&bootstrap, "first")
-        .with_context(|| format!("the broker's log: {}", broker.log()))?;
+    load::first_acknowledgement(&bootstrap, "first").with_context(|| format!("the broker's log: {}", broker.log()))?;
     let first_ack_seconds = broker.started_at().elapsed().as_secs_f64();
 
     load::one_group_read(&bootstrap, "group-read")?;
@@ -144,12 +132,8 @@ fn one(plan: &Plan, flavor: Flavor) -> Result<Run> {
     odradek_clients::native::create_topic(&bootstrap, "measured", PARTITIONS, &[])?;
     let records = Plan::records(plan.megabytes);
     let gigabytes = records as f64 * load::VALUE_BYTES as f64 / 1e9;
-    let (produce_cpu, produce_wall) = watch(&broker, || {
-        load::produce(&bootstrap, "measured", PARTITIONS, records)
-    })?;
-    let (consume_cpu, consume_wall) = watch(&broker, || {
-        load::consume(&bootstrap, "measured", PARTITIONS, records)
-    })?;
+    let (produce_cpu, produce_wall) = watch(&broker, || load::produce(&bootstrap, "measured", PARTITIONS, records))?;
+    let (consume_cpu, consume_wall) = watch(&broker, || load::consume(&bootstrap, "measured", PARTITIONS, records))?;
     let run = Run {
         first_ack_seconds,
         idle_megabytes,

@@ -19,22 +19,14 @@ impl Spread {
         assert!(!figures.is_empty(), "at least one run");
         figures.sort_by(f64::total_cmp);
         let (upper, lower) = (figures.len() / 2, (figures.len() - 1) / 2);
-        Self {
-            median: f64::midpoint(figures[lower], figures[upper]),
-            min: figures[0],
-            max: figures[figures.len() - 1],
-        }
+        Self { median: f64::midpoint(figures[lower], figures[upper]), min: figures[0], max: figures[figures.len() - 1] }
     }
 }
 
 impl std::fmt::Display for Spread {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let digits = if self.median < 10.0 { 3 } else { 1 };
-        write!(
-            formatter,
-            "{:.digits$} ({:.digits$} to {:.digits$})",
-            self.median, self.min, self.max
-        )
+        write!(formatter, "{:.digits$} ({:.digits$} to {:.digits$})", self.median, self.min, self.max)
     }
 }
 
@@ -79,15 +71,7 @@ impl Report {
                 Goal::AtMost(most) => odradek.median <= most,
                 Goal::AtMostOfKafka(most) => ratio <= most,
             });
-            Line {
-                name,
-                unit,
-                odradek,
-                kafka,
-                ratio,
-                goal,
-                met,
-            }
+            Line { name, unit, odradek, kafka, ratio, goal, met }
         };
         let lines = vec![
             line(
@@ -96,12 +80,7 @@ impl Report {
                 |run| run.first_ack_seconds,
                 Some(Goal::AtMost(0.15)),
             ),
-            line(
-                "idle memory (RSS) after one group read",
-                "MB",
-                |run| run.idle_megabytes,
-                Some(Goal::AtMost(25.0)),
-            ),
+            line("idle memory (RSS) after one group read", "MB", |run| run.idle_megabytes, Some(Goal::AtMost(25.0))),
             line(
                 "broker CPU per GB produced",
                 "s",
@@ -114,26 +93,11 @@ impl Report {
                 |run| run.consume_cpu_seconds_per_gigabyte,
                 Some(Goal::AtMostOfKafka(0.6)),
             ),
-            line(
-                "produced",
-                "MB/s",
-                |run| run.produce_megabytes_per_second,
-                None,
-            ),
-            line(
-                "consumed",
-                "MB/s",
-                |run| run.consume_megabytes_per_second,
-                None,
-            ),
+            line("produced", "MB/s", |run| run.produce_megabytes_per_second, None),
+            line("consumed", "MB/s", |run| run.consume_megabytes_per_second, None),
             line("peak memory (RSS)", "MB", |run| run.peak_megabytes, None),
         ];
-        Self {
-            settings: settings(plan),
-            plan: plan.clone(),
-            lines,
-            runs: runs.clone(),
-        }
+        Self { settings: settings(plan), plan: plan.clone(), lines, runs: runs.clone() }
     }
 
     pub(crate) fn all_met(&self) -> bool {
@@ -172,10 +136,7 @@ impl Report {
 }
 
 fn settings(plan: &Plan) -> Vec<String> {
-    let producer: Vec<String> = load::PRODUCER
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let producer: Vec<String> = load::PRODUCER.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     vec![
         format!(
@@ -205,15 +166,15 @@ fn settings(plan: &Plan) -> Vec<String> {
 }
 
 fn machine() -> String {
-    let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split(':').nth(1)?.trim().to_owned())
-    });
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    format!(
-        "{processors} × {}",
-        model.unwrap_or_else(|| "unknown processor".into())
-    )
+    // Not what this process may use: it is pinned by now.
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processors = text.lines().filter(|line| line.starts_with("processor")).count();
+    let model = text
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split(':').nth(1))
+        .map_or("unknown processor", str::trim);
+    format!("{processors} × {model}")
 }
 
 #[cfg(test)]
@@ -238,24 +199,10 @@ mod tests {
             consume_megabytes_per_second: 1.0,
             peak_megabytes: 1.0,
         };
-        let runs = Runs {
-            odradek: vec![run(1.0)],
-            kafka: vec![run(1.8)],
-        };
+        let runs = Runs { odradek: vec![run(1.0)], kafka: vec![run(1.8)] };
         let report = Report::new(&Plan::new(1, 1, true), &runs);
         let met: Vec<Option<bool>> = report.lines.iter().map(|line| line.met).collect();
-        assert_eq!(
-            met,
-            [
-                Some(false),
-                Some(true),
-                Some(false),
-                Some(true),
-                None,
-                None,
-                None
-            ]
-        );
+        assert_eq!(met, [Some(false), Some(true), Some(false), Some(true), None, None, None]);
         assert!(!report.all_met());
         assert!(report.markdown().contains("| ≤ 0.15 s | **no** |"));
     }

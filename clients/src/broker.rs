@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The longest from a start until clients are answered. Apache Kafka needs 3 s on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// The longest from SIGTERM to the end.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 
 /// Which broker is under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +90,14 @@ impl Broker {
     pub fn prepare(flavor: Flavor, options: StartOptions) -> Result<Self> {
         // Both held until both are known, so that they differ. Another process may take one before the broker does;
         // the broker then fails to start, and says so.
-        let listeners = [
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        ];
+        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
         let broker = Self {
             flavor,
             options,
             process: None,
             port: listeners[0].local_addr()?.port(),
             controller_port: listeners[1].local_addr()?.port(),
-            folder: tempfile::Builder::new()
-                .prefix("odradek-check-")
-                .tempdir()?,
+            folder: tempfile::Builder::new().prefix("odradek-check-").tempdir()?,
             started_at: Instant::now(),
         };
         match flavor {
@@ -158,9 +153,7 @@ impl Broker {
         let inner = match self.flavor {
             Flavor::Odradek => {
                 let mut command = Command::new(odradek_binary()?);
-                command
-                    .args(["dev", "--listen", &self.bootstrap(), "--data-dir"])
-                    .arg(self.data_dir());
+                command.args(["dev", "--listen", &self.bootstrap(), "--data-dir"]).arg(self.data_dir());
                 command
             }
             Flavor::ApacheKafka => {
@@ -186,10 +179,7 @@ impl Broker {
             return Ok(inner);
         };
         let mut pinned = Command::new("taskset");
-        pinned
-            .args(["--cpu-list", processors])
-            .arg(inner.get_program())
-            .args(inner.get_args());
+        pinned.args(["--cpu-list", processors]).arg(inner.get_program()).args(inner.get_args());
         Ok(pinned)
     }
 
@@ -202,21 +192,11 @@ impl Broker {
     /// When it runs already.
     pub fn launch(&mut self) -> Result<()> {
         assert!(self.process.is_none(), "the broker runs already");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_file())?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let mut command = self.command()?;
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.started_at = Instant::now();
-        self.process = Some(
-            command
-                .spawn()
-                .with_context(|| format!("starting {command:?}"))?,
-        );
+        self.process = Some(command.spawn().with_context(|| format!("starting {command:?}"))?);
         if self.options.without_waiting {
             return Ok(());
         }
@@ -234,22 +214,13 @@ impl Broker {
             let process = self.process.as_mut().context("the broker does not run")?;
             if let Some(status) = process.try_wait()? {
                 self.process = None;
-                bail!(
-                    "the broker ended at its start with {status}: {}",
-                    self.log_tail()
-                );
+                bail!("the broker ended at its start with {status}: {}", self.log_tail());
             }
             // The port first: a client that is refused once waits longer before it tries again.
-            if std::net::TcpStream::connect(&bootstrap).is_ok()
-                && native::answers_metadata(&bootstrap)
-            {
+            if std::net::TcpStream::connect(&bootstrap).is_ok() && native::answers_metadata(&bootstrap) {
                 return Ok(());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "the broker was not ready within {START_LIMIT:?}: {}",
-                self.log_tail()
-            );
+            ensure!(Instant::now() < deadline, "the broker was not ready within {START_LIMIT:?}: {}", self.log_tail());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -285,10 +256,8 @@ impl Broker {
 
     /// Everything the broker has printed since it was first started.
     pub fn log(&self) -> String {
-        std::fs::read(self.log_file()).map_or_else(
-            |error| format!("(no log: {error})"),
-            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
-        )
+        std::fs::read(self.log_file())
+            .map_or_else(|error| format!("(no log: {error})"), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn log_tail(&self) -> String {
@@ -313,10 +282,7 @@ impl Broker {
     pub fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the broker does not run")?;
         if let Some(status) = process.try_wait()? {
-            bail!(
-                "the broker had ended by itself with {status}: {}",
-                self.log_tail()
-            );
+            bail!("the broker had ended by itself with {status}: {}", self.log_tail());
         }
         process.kill()?;
         process.wait()?;
@@ -332,8 +298,7 @@ impl Broker {
         let asked = Instant::now();
         let pid = rustix::process::Pid::from_child(&process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = wait_with_deadline(&mut process, STOP_LIMIT, "the broker")
-            .with_context(|| self.log_tail())?;
+        let status = wait_with_deadline(&mut process, STOP_LIMIT, "the broker").with_context(|| self.log_tail())?;
         Ok((status, asked.elapsed()))
     }
 }
@@ -346,10 +311,7 @@ impl Drop for Broker {
             let _ = process.wait();
         }
         if std::thread::panicking() {
-            #[expect(
-                clippy::print_stderr,
-                reason = "a failed check shows what its broker said"
-            )]
+            #[expect(clippy::print_stderr, reason = "a failed check shows what its broker said")]
             {
                 eprintln!("--- the broker's log ends:\n{}\n---", self.log_tail());
             }
@@ -370,11 +332,7 @@ pub(crate) fn odradek_binary() -> Result<&'static Path> {
 fn find_or_build() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ODRADEK_BIN") {
         let path = PathBuf::from(path);
-        ensure!(
-            path.is_file(),
-            "ODRADEK_BIN is {}, which is no file",
-            path.display()
-        );
+        ensure!(path.is_file(), "ODRADEK_BIN is {}, which is no file", path.display());
         return Ok(path);
     }
     // target/PROFILE/PROGRAM, or target/PROFILE/deps/PROGRAM for tests.
@@ -388,9 +346,7 @@ fn find_or_build() -> Result<PathBuf> {
         Some(name) => name,
         None => bail!("{} is in no profile's folder", program.display()),
     };
-    let target = folder
-        .parent()
-        .context("a profile's folder is in a folder")?;
+    let target = folder.parent().context("a profile's folder is in a folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--quiet", "--package", "odradek", "--bin"])
@@ -399,10 +355,6 @@ fn find_or_build() -> Result<PathBuf> {
         .current_dir(checkout())
         .output()
         .context("running cargo")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(folder.join("odradek"))
 }

@@ -7,9 +7,7 @@ use std::process::Command;
 
 /// Where the checkout is: this crate's folder is in it.
 pub(crate) fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate is in a folder of the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a folder of the checkout")
 }
 
 fn ask_setup(what: &str) -> Result<PathBuf> {
@@ -19,18 +17,9 @@ fn ask_setup(what: &str) -> Result<PathBuf> {
         .arg(what)
         .output()
         .with_context(|| format!("running {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "{} {what}: {}",
-        script.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{} {what}: {}", script.display(), String::from_utf8_lossy(&output.stderr));
     let path = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    ensure!(
-        path.exists(),
-        "Apache Kafka's jars are missing ({}): run `setup/install clients`",
-        path.display()
-    );
+    ensure!(path.exists(), "Apache Kafka's jars are missing ({}): run `setup/install clients`", path.display());
     Ok(path)
 }
 
@@ -47,11 +36,7 @@ pub fn apache_kafka_classpath() -> Result<Vec<PathBuf>> {
             jars.push(path);
         }
     }
-    ensure!(
-        !jars.is_empty(),
-        "no jars in {}: run `setup/install clients`",
-        folder.display()
-    );
+    ensure!(!jars.is_empty(), "no jars in {}: run `setup/install clients`", folder.display());
     jars.sort();
     Ok(jars)
 }
@@ -68,10 +53,7 @@ pub fn newest_clients_jar() -> Result<PathBuf> {
 pub(crate) fn java(jars: &[PathBuf]) -> Result<Command> {
     let mut command = Command::new("java");
     let configuration = checkout().join("setup/jars/log4j2.xml");
-    command.arg(format!(
-        "-Dlog4j2.configurationFile={}",
-        configuration.display()
-    ));
+    command.arg(format!("-Dlog4j2.configurationFile={}", configuration.display()));
     command.arg("-cp").arg(std::env::join_paths(jars)?);
     Ok(command)
 }

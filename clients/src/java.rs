@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// The longest that one tool may take; the round trip of 10,000 records takes seconds.
-const RUN_LIMIT: Duration = Duration::from_secs(180);
+const RUN_LIMIT: Duration = Duration::from_mins(3);
 
 /// A JVM that runs tools one after another. It ends when this is dropped.
 #[derive(Debug)]
@@ -45,27 +45,16 @@ impl JavaTools {
         let is_tools = |path: &Path| {
             path.file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(|name| {
-                    name.starts_with("kafka-tools-") && !name.starts_with("kafka-tools-api-")
-                })
+                .is_some_and(|name| name.starts_with("kafka-tools-") && !name.starts_with("kafka-tools-api-"))
         };
-        let tools: Vec<PathBuf> = jars
-            .iter()
-            .filter(|path| is_tools(path))
-            .cloned()
-            .collect();
+        let tools: Vec<PathBuf> = jars.iter().filter(|path| is_tools(path)).cloned().collect();
         ensure!(tools.len() == 1, "one jar of tools expected, not {tools:?}");
         jars.retain(|path| !is_tools(path));
         let runner = folder.path().join("runner");
         jars.insert(0, runner);
         let mut process = java(&jars)?
             // What shortens short runs: no optimising compiler, no parallel collector.
-            .args([
-                "-XX:TieredStopAtLevel=1",
-                "-XX:+UseSerialGC",
-                "-Xmx512m",
-                "ToolRunner",
-            ])
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "ToolRunner"])
             .args(tools)
             .arg(classes)
             .stdin(Stdio::piped())
@@ -85,13 +74,7 @@ impl JavaTools {
                 }
             }
         });
-        Ok(Self {
-            process,
-            commands,
-            answers,
-            folder,
-            runs: 0,
-        })
+        Ok(Self { process, commands, answers, folder, runs: 0 })
     }
 
     /// Runs `main_class` with `args`, and `input` on its stdin.
@@ -110,10 +93,7 @@ impl JavaTools {
             main_class,
         ];
         fields.extend(args);
-        ensure!(
-            fields.iter().all(|field| !field.contains(['\t', '\n'])),
-            "an argument with a tab or line end"
-        );
+        ensure!(fields.iter().all(|field| !field.contains(['\t', '\n'])), "an argument with a tab or line end");
         writeln!(self.commands, "{}", fields.join("\t"))?;
         self.commands.flush()?;
         let answer = match self.answers.recv_timeout(RUN_LIMIT) {
@@ -128,23 +108,14 @@ impl JavaTools {
             .strip_prefix("exit ")
             .and_then(|status| status.parse().ok())
             .with_context(|| format!("unexpected answer {answer:?}"))?;
-        Ok(ToolRun {
-            status,
-            stdout: std::fs::read_to_string(&stdout)?,
-            stderr: std::fs::read_to_string(&stderr)?,
-        })
+        Ok(ToolRun { status, stdout: std::fs::read_to_string(&stdout)?, stderr: std::fs::read_to_string(&stderr)? })
     }
 
     /// As [`JavaTools::run`], and the tool has to succeed.
     ///
     /// # Errors
     /// Also when its status is not 0; with what it printed.
-    pub fn expect_success(
-        &mut self,
-        main_class: &str,
-        args: &[&str],
-        input: &str,
-    ) -> Result<ToolRun> {
+    pub fn expect_success(&mut self, main_class: &str, args: &[&str], input: &str) -> Result<ToolRun> {
         let run = self.run(main_class, args, input)?;
         ensure!(
             run.status == 0,
@@ -177,11 +148,7 @@ fn compile(jars: &[PathBuf], folder: &Path) -> Result<PathBuf> {
             .arg(sources.join(format!("{name}.java")))
             .output()
             .context("running javac (`setup/install clients` installs a JDK)")?;
-        ensure!(
-            output.status.success(),
-            "javac: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "javac: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(folder.join("checks"))
 }

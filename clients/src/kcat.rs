@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// Runs kcat with `args`; its stdout goes to `stdout` and is given back.
 ///
@@ -26,10 +26,7 @@ fn kcat(args: &[&str], stdout: &Path) -> Result<String> {
     let status = wait_with_deadline(&mut process, LIMIT, "kcat");
     let complaint = std::fs::read_to_string(&errors).unwrap_or_default();
     let status = status.with_context(|| format!("kcat {args:?}; stderr: {complaint}"))?;
-    ensure!(
-        status.success(),
-        "kcat {args:?} ended with {status}; stderr: {complaint}"
-    );
+    ensure!(status.success(), "kcat {args:?} ended with {status}; stderr: {complaint}");
     Ok(std::fs::read_to_string(stdout)?)
 }
 
@@ -42,12 +39,7 @@ pub fn produce(bootstrap: &str, topic: &str, codec: &str, lines: &str) -> Result
     let input = folder.path().join("records");
     std::fs::write(&input, lines)?;
     let input = input.to_str().context("temporary folder's name")?;
-    kcat(
-        &[
-            "-P", "-b", bootstrap, "-t", topic, "-K", "\t", "-z", codec, "-l", input,
-        ],
-        &folder.path().join("out"),
-    )?;
+    kcat(&["-P", "-b", bootstrap, "-t", topic, "-K", "\t", "-z", codec, "-l", input], &folder.path().join("out"))?;
     Ok(())
 }
 

@@ -33,8 +33,6 @@ pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// # Panics
 /// When the variable is set and is no number.
 pub fn round_trip_records() -> u32 {
-    std::env::var("ODRADEK_CHECK_RECORDS").map_or(1_000, |text| {
-        text.parse()
-            .expect("ODRADEK_CHECK_RECORDS has to be a number")
-    })
+    std::env::var("ODRADEK_CHECK_RECORDS")
+        .map_or(1_000, |text| text.parse().expect("ODRADEK_CHECK_RECORDS has to be a number"))
 }

@@ -3,22 +3,20 @@
 //! place, creating topics. Knows no broker's internals.
 
 use anyhow::{Context, Result, ensure};
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{
-    BaseRecord, Producer, ProducerContext, ThreadedProducer,
-};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::ClientContext;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest a client waits for one answer here; a broker that was killed may be away for a while.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// The settings that all native clients share: a broker that comes back is found at once.
 pub fn configuration(bootstrap: &str) -> ClientConfig {
@@ -47,20 +45,13 @@ pub(crate) fn answers_metadata(bootstrap: &str) -> bool {
 ///
 /// # Errors
 /// When the broker refuses, or does not answer.
-pub fn create_topic(
-    bootstrap: &str,
-    topic: &str,
-    partitions: i32,
-    settings: &[(&str, &str)],
-) -> Result<()> {
+pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = configuration(bootstrap).create()?;
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     for (name, value) in settings {
         new = new.set(name, value);
     }
-    let options = AdminOptions::new()
-        .request_timeout(Some(LIMIT))
-        .operation_timeout(Some(LIMIT));
+    let options = AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT));
     let results = block_on(admin.create_topics([&new], &options))?;
     for result in results {
         result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
@@ -149,17 +140,11 @@ impl RecordingProducer {
     pub fn new(bootstrap: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let recorder = Recorder::default();
         let mut configuration = configuration(bootstrap);
-        configuration
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("delivery.timeout.ms", "120000");
+        configuration.set("acks", "all").set("enable.idempotence", "true").set("delivery.timeout.ms", "120000");
         for (name, value) in settings {
             configuration.set(*name, *value);
         }
-        Ok(Self {
-            producer: configuration.create_with_context(recorder.clone())?,
-            recorder,
-        })
+        Ok(Self { producer: configuration.create_with_context(recorder.clone())?, recorder })
     }
 
     /// Hands a record over; waits while the producer's own queue is full.
@@ -168,9 +153,7 @@ impl RecordingProducer {
     /// When the producer refuses it, or its queue stays full for two minutes.
     pub fn send(&self, topic: &str, number: u32, key: &[u8], value: &[u8]) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
-        let mut record = BaseRecord::with_opaque_to(topic, Box::new(number))
-            .key(key)
-            .payload(value);
+        let mut record = BaseRecord::with_opaque_to(topic, Box::new(number)).key(key).payload(value);
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -189,17 +172,12 @@ impl RecordingProducer {
     /// # Errors
     /// When that takes longer than two minutes.
     pub fn flush(&self) -> Result<()> {
-        self.producer
-            .flush(LIMIT)
-            .context("waiting for acknowledgements")
+        self.producer.flush(LIMIT).context("waiting for acknowledgements")
     }
 
     /// The acknowledgements and failures so far.
     pub fn deliveries(&self) -> std::sync::MutexGuard<'_, Deliveries> {
-        self.recorder
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.recorder.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,10 +187,7 @@ impl RecordingProducer {
 /// When a setting is refused.
 pub fn consumer(bootstrap: &str, group: &str, settings: &[(&str, &str)]) -> Result<BaseConsumer> {
     let mut configuration = configuration(bootstrap);
-    configuration
-        .set("group.id", group)
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.commit", "false");
+    configuration.set("group.id", group).set("auto.offset.reset", "earliest").set("enable.auto.commit", "false");
     for (name, value) in settings {
         configuration.set(*name, *value);
     }

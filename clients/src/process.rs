@@ -43,17 +43,10 @@ impl ProcessUsage {
     pub fn of(pid: u32) -> Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The command's name, in parentheses, may hold blanks: fields are counted from behind it (proc(5)).
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .context("no fields in /proc/PID/stat")?
-            .split_whitespace()
-            .collect();
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().context("no fields in /proc/PID/stat")?.split_whitespace().collect();
         let ticks = |index: usize| -> Result<u64> {
-            Ok(fields
-                .get(index)
-                .context("too few fields in /proc/PID/stat")?
-                .parse()?)
+            Ok(fields.get(index).context("too few fields in /proc/PID/stat")?.parse()?)
         };
         let (user, system) = (ticks(11)?, ticks(12)?);
         let per_second = rustix::param::clock_ticks_per_second();

@@ -62,8 +62,7 @@ impl Plan {
 
     /// The value of record `index`.
     pub fn value(&self, index: u32) -> String {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut random = Random::new(self.seed ^ (u64::from(index) << 32));
         let size = match (index % 16, index % 200) {
             (_, 7) => random.between(100_000, 180_000),
@@ -105,12 +104,8 @@ impl Plan {
 
     /// A number that stands for all keys and values, whatever their order.
     pub fn checksum(&self) -> u64 {
-        (0..self.count).fold(0, |sum, index| {
-            sum.wrapping_add(hash(
-                Self::key(index).as_bytes(),
-                self.value(index).as_bytes(),
-            ))
-        })
+        (0..self.count)
+            .fold(0, |sum, index| sum.wrapping_add(hash(Self::key(index).as_bytes(), self.value(index).as_bytes())))
     }
 }
 
@@ -137,13 +132,7 @@ pub struct Tally<'a> {
 impl<'a> Tally<'a> {
     /// Nothing read yet of `plan`, which one producer wrote in order to `partitions` partitions.
     pub fn new(plan: &'a Plan, partitions: usize) -> Self {
-        Self {
-            plan,
-            seen: vec![false; plan.count as usize],
-            count: 0,
-            checksum: 0,
-            last: vec![None; partitions],
-        }
+        Self { plan, seen: vec![false; plan.count as usize], count: 0, checksum: 0, last: vec![None; partitions] }
     }
 
     /// How many records have been counted.
@@ -155,27 +144,13 @@ impl<'a> Tally<'a> {
     ///
     /// # Errors
     /// When it is none of the plan's, was seen before, has another value, or breaks its partition's order.
-    pub fn observe(
-        &mut self,
-        partition: usize,
-        offset: i64,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
-        let at = || {
-            format!(
-                "partition {partition}, offset {offset}, key {:?}",
-                String::from_utf8_lossy(key)
-            )
-        };
+    pub fn observe(&mut self, partition: usize, offset: i64, key: &[u8], value: &[u8]) -> Result<()> {
+        let at = || format!("partition {partition}, offset {offset}, key {:?}", String::from_utf8_lossy(key));
         let index: u32 = std::str::from_utf8(key)
             .ok()
             .and_then(|key| key.strip_prefix('k')?.parse().ok())
             .with_context(|| format!("{}: not a planned key", at()))?;
-        let seen = self
-            .seen
-            .get_mut(index as usize)
-            .with_context(|| format!("{}: not a planned key", at()))?;
+        let seen = self.seen.get_mut(index as usize).with_context(|| format!("{}: not a planned key", at()))?;
         ensure!(!*seen, "{}: read a second time", at());
         *seen = true;
         let planned = self.plan.value(index);
@@ -186,10 +161,7 @@ impl<'a> Tally<'a> {
             value.len(),
             planned.len()
         );
-        let last = self
-            .last
-            .get_mut(partition)
-            .with_context(|| format!("{}: no such partition was made", at()))?;
+        let last = self.last.get_mut(partition).with_context(|| format!("{}: no such partition was made", at()))?;
         if let Some((last_offset, last_index)) = *last {
             ensure!(
                 offset > last_offset && index > last_index,
@@ -216,23 +188,12 @@ impl<'a> Tally<'a> {
                 field.rsplit(':').next()?.parse::<i64>().ok()
             };
             let (Some(partition), Some(offset)) = (number(), number()) else {
-                anyhow::bail!(
-                    "not a record: {:?}",
-                    &line.chars().take(200).collect::<String>()
-                );
+                anyhow::bail!("not a record: {:?}", &line.chars().take(200).collect::<String>());
             };
             let (Some(key), Some(value)) = (fields.next(), fields.next()) else {
-                anyhow::bail!(
-                    "no key or value: {:?}",
-                    &line.chars().take(200).collect::<String>()
-                );
+                anyhow::bail!("no key or value: {:?}", &line.chars().take(200).collect::<String>());
             };
-            self.observe(
-                usize::try_from(partition)?,
-                offset,
-                key.as_bytes(),
-                value.as_bytes(),
-            )?;
+            self.observe(usize::try_from(partition)?, offset, key.as_bytes(), value.as_bytes())?;
         }
         Ok(())
     }
@@ -243,21 +204,10 @@ impl<'a> Tally<'a> {
     /// When not; names the first record that is missing.
     pub fn finish(&self) -> Result<()> {
         if let Some(missing) = self.seen.iter().position(|seen| !seen) {
-            anyhow::bail!(
-                "read {} of {} records; the first one missing is k{missing}",
-                self.count,
-                self.plan.count
-            );
+            anyhow::bail!("read {} of {} records; the first one missing is k{missing}", self.count, self.plan.count);
         }
-        ensure!(
-            self.count == self.plan.count,
-            "read {} records",
-            self.count
-        );
-        ensure!(
-            self.checksum == self.plan.checksum(),
-            "the checksum differs"
-        );
+        ensure!(self.count == self.plan.count, "read {} records", self.count);
+        ensure!(self.checksum == self.plan.checksum(), "the checksum differs");
         Ok(())
     }
 }
@@ -283,12 +233,7 @@ mod tests {
             let mut tally = Tally::new(&plan, 2);
             for (partition, offset, index) in records {
                 let key = Plan::key(*index);
-                tally.observe(
-                    *partition,
-                    *offset,
-                    key.as_bytes(),
-                    plan.value(*index).as_bytes(),
-                )?;
+                tally.observe(*partition, *offset, key.as_bytes(), plan.value(*index).as_bytes())?;
             }
             tally.finish()
         };
@@ -302,11 +247,7 @@ mod tests {
         assert!(tally.observe(0, 0, b"k1", b"?").is_err(), "another value");
         let mut tally = Tally::new(&plan, 2);
         let line = |prefix: &str, index| format!("{prefix}\tk{index}\t{}\n", plan.value(index));
-        assert!(
-            tally
-                .observe_lines(&line("Partition:0\tOffset:0", 0))
-                .is_ok()
-        );
+        assert!(tally.observe_lines(&line("Partition:0\tOffset:0", 0)).is_ok());
         assert!(tally.observe_lines(&line("1\t7", 1)).is_ok());
         assert!(tally.observe_lines("Processed a total of 2 messages").is_err());
     }

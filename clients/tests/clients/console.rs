@@ -36,11 +36,7 @@ impl Console<'_> {
         ];
         let run = self.tools.expect_success(PRODUCER, &args, lines)?;
         // A record that could not be sent is only logged.
-        ensure!(
-            !run.stderr.contains("ERROR"),
-            "the producer complained: {}",
-            run.stderr
-        );
+        ensure!(!run.stderr.contains("ERROR"), "the producer complained: {}", run.stderr);
         Ok(())
     }
 
@@ -84,17 +80,11 @@ impl Console<'_> {
 fn console_tools_round_trip_with_every_codec_and_a_restart_between() -> Result<()> {
     let mut tools = JavaTools::start()?;
     let mut broker = Broker::start()?;
-    let mut console = Console {
-        tools: &mut tools,
-        bootstrap: broker.bootstrap(),
-    };
+    let mut console = Console { tools: &mut tools, bootstrap: broker.bootstrap() };
     let count = round_trip_records();
     let first = count / 3;
     let plans: Vec<Plan> = (0..).map(|seed| Plan::new(seed, count)).take(5).collect();
-    let mut tallies: Vec<Tally<'_>> = plans
-        .iter()
-        .map(|plan| Tally::new(plan, PARTITIONS))
-        .collect();
+    let mut tallies: Vec<Tally<'_>> = plans.iter().map(|plan| Tally::new(plan, PARTITIONS)).collect();
     for (codec, (plan, tally)) in CODECS.iter().zip(plans.iter().zip(&mut tallies)) {
         let topic = format!("console-{codec}");
         let partitions = PARTITIONS.to_string();
@@ -119,10 +109,7 @@ fn topics_are_created_described_and_deleted_and_groups_of_the_java_client_work()
     let mut tools = JavaTools::start()?;
     let broker = Broker::start()?;
     let bootstrap = broker.bootstrap();
-    let mut console = Console {
-        tools: &mut tools,
-        bootstrap: bootstrap.clone(),
-    };
+    let mut console = Console { tools: &mut tools, bootstrap: bootstrap.clone() };
     console.topics(&[
         "--create",
         "--topic",
@@ -144,61 +131,24 @@ fn topics_are_created_described_and_deleted_and_groups_of_the_java_client_work()
         "max.message.bytes=2000000",
         "Partition: 1",
     ] {
-        ensure!(
-            described.contains(expected),
-            "{expected:?} is not in: {described}"
-        );
+        ensure!(described.contains(expected), "{expected:?} is not in: {described}");
     }
-    let again = console.tools.run(
-        TOPICS,
-        &[
-            "--bootstrap-server",
-            &bootstrap,
-            "--create",
-            "--topic",
-            "described",
-        ],
-        "",
-    )?;
-    ensure!(
-        again.status == 1 && again.stdout.contains("already exists"),
-        "a topic was created twice: {again:?}"
-    );
+    let again =
+        console.tools.run(TOPICS, &["--bootstrap-server", &bootstrap, "--create", "--topic", "described"], "")?;
+    ensure!(again.status == 1 && again.stdout.contains("already exists"), "a topic was created twice: {again:?}");
     let unknown = console.tools.run(
         TOPICS,
-        &[
-            "--bootstrap-server",
-            &bootstrap,
-            "--create",
-            "--topic",
-            "refused",
-            "--config",
-            "no.such.setting=1",
-        ],
+        &["--bootstrap-server", &bootstrap, "--create", "--topic", "refused", "--config", "no.such.setting=1"],
         "",
     )?;
-    ensure!(
-        unknown.status == 1,
-        "a setting that does not exist was accepted: {unknown:?}"
-    );
+    ensure!(unknown.status == 1, "a setting that does not exist was accepted: {unknown:?}");
     console.topics(&["--delete", "--topic", "deleted"])?;
     let listed = console.topics(&["--list"])?;
-    ensure!(
-        listed.lines().any(|line| line == "described"),
-        "listed: {listed}"
-    );
-    ensure!(
-        !listed
-            .lines()
-            .any(|line| line == "deleted" || line == "refused"),
-        "listed: {listed}"
-    );
+    ensure!(listed.lines().any(|line| line == "described"), "listed: {listed}");
+    ensure!(!listed.lines().any(|line| line == "deleted" || line == "refused"), "listed: {listed}");
     // A topic of the same name is another topic: none of the old records.
     console.topics(&["--create", "--topic", "deleted", "--partitions", "1"])?;
-    ensure!(
-        console.size("deleted")? == 0,
-        "a re-created topic has records"
-    );
+    ensure!(console.size("deleted")? == 0, "a re-created topic has records");
     tools.expect_success("GroupChecks", &[&bootstrap], "")?;
     Ok(())
 }

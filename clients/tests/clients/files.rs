@@ -26,10 +26,7 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 }
 
 fn dump(tools: &mut JavaTools, files: &[PathBuf], options: &[&str]) -> Result<String> {
-    let names: Vec<String> = files
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
     let names = names.join(",");
     let mut args = vec!["--files", &names];
     args.extend(options);
@@ -44,14 +41,10 @@ fn dump(tools: &mut JavaTools, files: &[PathBuf], options: &[&str]) -> Result<St
         .stderr
         .lines()
         .filter(|line| {
-            !line.starts_with("Non-consecutive offsets in")
-                && !line.trim_start().starts_with("-1 is followed by")
+            !line.starts_with("Non-consecutive offsets in") && !line.trim_start().starts_with("-1 is followed by")
         })
         .collect();
-    ensure!(
-        complaints.is_empty(),
-        "the dump tool complained: {complaints:?}"
-    );
+    ensure!(complaints.is_empty(), "the dump tool complained: {complaints:?}");
     Ok(run.stdout)
 }
 
@@ -75,19 +68,10 @@ fn kafkas_dump_tool_reads_every_file() -> Result<()> {
         let producer = RecordingProducer::new(
             &bootstrap,
             // Small batches, so that the indexes have entries.
-            &[
-                ("compression.type", codec),
-                ("linger.ms", "5"),
-                ("batch.size", "16384"),
-            ],
+            &[("compression.type", codec), ("linger.ms", "5"), ("batch.size", "16384")],
         )?;
         for index in 0..RECORDS_PER_CODEC {
-            producer.send(
-                "dumped",
-                index,
-                Plan::key(index).as_bytes(),
-                plan.value(index).as_bytes(),
-            )?;
+            producer.send("dumped", index, Plan::key(index).as_bytes(), plan.value(index).as_bytes())?;
         }
         producer.flush()?;
         ensure!(
@@ -129,41 +113,20 @@ fn kafkas_dump_tool_reads_every_file() -> Result<()> {
         ensure!(printed.contains(&word), "no batch with {word}");
     }
     ensure!(
-        files(&folder, "index")?.len() == logs.len()
-            && files(&folder, "timeindex")?.len() == logs.len(),
+        files(&folder, "index")?.len() == logs.len() && files(&folder, "timeindex")?.len() == logs.len(),
         "an index is missing"
     );
     let printed = dump(&mut tools, &files(&folder, "index")?, &[])?;
-    let entries = printed
-        .lines()
-        .filter(|line| line.starts_with("offset:"))
-        .count();
-    ensure!(
-        entries >= logs.len(),
-        "{entries} entries in the offset indexes"
-    );
+    let entries = printed.lines().filter(|line| line.starts_with("offset:")).count();
+    ensure!(entries >= logs.len(), "{entries} entries in the offset indexes");
     let printed = dump(&mut tools, &files(&folder, "timeindex")?, &[])?;
-    let entries = printed
-        .lines()
-        .filter(|line| line.starts_with("timestamp:"))
-        .count();
-    ensure!(
-        entries >= logs.len(),
-        "{entries} entries in the time indexes"
-    );
+    let entries = printed.lines().filter(|line| line.starts_with("timestamp:")).count();
+    ensure!(entries >= logs.len(), "{entries} entries in the time indexes");
     let snapshots = files(&folder, "snapshot")?;
-    let newest = snapshots
-        .last()
-        .context("a clean stop leaves a snapshot of the producers")?;
+    let newest = snapshots.last().context("a clean stop leaves a snapshot of the producers")?;
     let printed = dump(&mut tools, std::slice::from_ref(newest), &[])?;
-    let found = printed
-        .lines()
-        .filter(|line| line.starts_with("producerId:"))
-        .count();
-    ensure!(
-        found == producers as usize,
-        "{found} producers in {printed}"
-    );
+    let found = printed.lines().filter(|line| line.starts_with("producerId:")).count();
+    ensure!(found == producers as usize, "{found} producers in {printed}");
 
     dump_group_journal(&mut tools, &broker)
 }

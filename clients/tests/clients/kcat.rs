@@ -24,10 +24,7 @@ fn kcat_round_trips_with_every_codec() -> Result<()> {
             let (first, next) = native::offsets(&bootstrap, &topic, partition)?;
             written += next - first;
         }
-        ensure!(
-            written == i64::from(count),
-            "{topic}: {written} records written"
-        );
+        ensure!(written == i64::from(count), "{topic}: {written} records written");
     }
     Ok(())
 }
@@ -40,9 +37,6 @@ fn kcat_writes_to_a_topic_that_is_not_there_yet() -> Result<()> {
     let read = kcat::consume_in_group(&bootstrap, "made-by-writing", "group", 2)?;
     ensure!(read == "0\t0\tk0\tfirst\n0\t1\tk1\t\n", "read {read:?}");
     let listed = kcat::list(&bootstrap)?;
-    ensure!(
-        listed.contains(r#""topic":"made-by-writing""#),
-        "listed: {listed}"
-    );
+    ensure!(listed.contains(r#""topic":"made-by-writing""#), "listed: {listed}");
     Ok(())
 }

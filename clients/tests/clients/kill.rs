@@ -36,12 +36,7 @@ fn value(number: u32) -> String {
 
 fn number_of(value: &[u8]) -> Result<u32> {
     let text = std::str::from_utf8(value)?;
-    let number = text
-        .split(' ')
-        .next()
-        .context("a number")?
-        .parse()
-        .context("a number")?;
+    let number = text.split(' ').next().context("a number")?.parse().context("a number")?;
     ensure!(text == self::value(number), "the value of {number} changed");
     Ok(number)
 }
@@ -82,10 +77,7 @@ impl GroupReader {
                     Some(next) => *next,
                     None => self.committed.get(&partition).copied().unwrap_or(0),
                 };
-                ensure!(
-                    offset == expected,
-                    "partition {partition}: went on at offset {offset}, not at {expected}"
-                );
+                ensure!(offset == expected, "partition {partition}: went on at offset {offset}, not at {expected}");
                 self.next.insert(partition, offset + 1);
                 self.records += 1;
             }
@@ -114,7 +106,7 @@ impl GroupReader {
             list.add_partition(TOPIC, partition);
         }
         // The coordinator may still be reading its journal.
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let found = loop {
             match consumer.committed_offsets(list.clone(), Duration::from_secs(10)) {
                 Ok(found) => break found,
@@ -147,33 +139,24 @@ fn check_records(bootstrap: &str, acknowledged: &[Acknowledged], sent: u32) -> R
     let mut total = 0;
     for partition in 0..PARTITIONS {
         let (first, next) = native::offsets(bootstrap, TOPIC, partition)?;
-        ensure!(
-            first == 0,
-            "partition {partition} begins at offset {first}"
-        );
+        ensure!(first == 0, "partition {partition} begins at offset {first}");
         total += next;
         assignment.add_partition_offset(TOPIC, partition, Offset::Beginning)?;
     }
     consumer.assign(&assignment)?;
     let mut places: HashMap<u32, (i32, i64)> = HashMap::new();
     let mut last_of_key: HashMap<Vec<u8>, u32> = HashMap::new();
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     for done in 0..total {
         let message = loop {
-            ensure!(
-                Instant::now() < deadline,
-                "{done} of {total} records read in time"
-            );
+            ensure!(Instant::now() < deadline, "{done} of {total} records read in time");
             if let Some(message) = consumer.poll(Duration::from_millis(100)) {
                 break message?;
             }
         };
         let number = number_of(message.payload().context("a value")?)?;
         let key = message.key().context("a key")?;
-        ensure!(
-            key == format!("key-{}", number % KEYS).as_bytes(),
-            "the key of {number} changed"
-        );
+        ensure!(key == format!("key-{}", number % KEYS).as_bytes(), "the key of {number} changed");
         let place = (message.partition(), message.offset());
         if let Some(before) = places.insert(number, place) {
             anyhow::bail!("record {number} is there twice: at {before:?} and {place:?}");
@@ -233,27 +216,16 @@ fn nothing_acknowledged_is_lost_by_kills_at_random_instants() -> Result<()> {
         deliveries.failed.len(),
         deliveries.failed.first()
     );
-    check_records(&bootstrap, &deliveries.acknowledged, sent)
-        .with_context(|| format!("seed {seed}"))?;
-    ensure!(
-        reader.commits > KILLS && reader.records > 0,
-        "the group hardly read: {reader:?}"
-    );
+    check_records(&bootstrap, &deliveries.acknowledged, sent).with_context(|| format!("seed {seed}"))?;
+    ensure!(reader.commits > KILLS && reader.records > 0, "the group hardly read: {reader:?}");
     #[expect(clippy::print_stdout, reason = "what the run was worth")]
     {
-        println!(
-            "{KILLS} kills, {sent} records acknowledged and there, {} commits",
-            reader.commits
-        );
+        println!("{KILLS} kills, {sent} records acknowledged and there, {} commits", reader.commits);
     }
     Ok(())
 }
 
-fn kill_again_and_again(
-    broker: &mut Broker,
-    reader: &mut GroupReader,
-    random: &mut Random,
-) -> Result<()> {
+fn kill_again_and_again(broker: &mut Broker, reader: &mut GroupReader, random: &mut Random) -> Result<()> {
     let bootstrap = broker.bootstrap();
     for round in 0..KILLS {
         let consumer = native::consumer(
@@ -266,29 +238,20 @@ fn kill_again_and_again(
         reader.next.clear();
         // At least one commit in every round, so that the next one has something to go on from.
         let commits_before = reader.commits;
-        let at_most = Instant::now() + Duration::from_secs(60);
+        let at_most = Instant::now() + Duration::from_mins(1);
         while reader.commits == commits_before {
-            ensure!(
-                Instant::now() < at_most,
-                "round {round}: the group committed nothing within a minute"
-            );
+            ensure!(Instant::now() < at_most, "round {round}: the group committed nothing within a minute");
             let some = Instant::now() + Duration::from_millis(300);
-            reader
-                .read(&consumer, || Instant::now() > some)
-                .with_context(|| format!("round {round}"))?;
+            reader.read(&consumer, || Instant::now() > some).with_context(|| format!("round {round}"))?;
         }
         let instant = Instant::now() + Duration::from_micros(random.between(50_000, 900_000));
-        reader
-            .read(&consumer, || Instant::now() > instant)
-            .with_context(|| format!("round {round}"))?;
+        reader.read(&consumer, || Instant::now() > instant).with_context(|| format!("round {round}"))?;
         broker.kill()?;
         std::thread::sleep(Duration::from_micros(random.between(0, 200_000)));
         broker.launch().with_context(|| format!("round {round}"))?;
         // The member outlived its coordinator; it leaves at the next one, which has to know it from its journal.
         drop(consumer);
-        reader
-            .check_commits(&bootstrap)
-            .with_context(|| format!("round {round}"))?;
+        reader.check_commits(&bootstrap).with_context(|| format!("round {round}"))?;
     }
     Ok(())
 }
