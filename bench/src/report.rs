@@ -185,7 +185,8 @@ mod tests {
     fn spread_of_even_and_odd_counts() {
         let odd = Spread::of(vec![3.0, 1.0, 2.0]);
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
-        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
+        let even = Spread::of(vec![4.0, 1.0, 2.0, 3.0]);
+        assert_eq!((even.median, even.min, even.max), (2.5, 1.0, 4.0));
     }
 
     #[test]
