@@ -41,7 +41,7 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_odradek-operator"))
             .args(["run", "--identity", identity, "--http", &format!("127.0.0.1:{http}")])
             .env("KUBECONFIG", kubeconfig)
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", "warn")
             .env_remove("POD_NAME")
             .env_remove("POD_NAMESPACE")
             .stderr(Stdio::inherit())

@@ -10,7 +10,8 @@ use odradek_operator::cluster::{build, settings, validate};
 use odradek_operator::context::BrokerImages;
 use odradek_operator::kafka::wire::WireKafka;
 use odradek_operator::kafka::{ClusterKey, Kafka, KafkaError, NewTopic};
-use odradek_runtime::{Broker, Config};
+use odradek_runtime::Broker;
+use odradek_runtime::config::Config;
 
 fn key() -> ClusterKey {
     ClusterKey { namespace: "shop".into(), name: "full".into() }
