@@ -5,6 +5,7 @@
 use crate::jars::{apache_kafka_classpath, checkout, java};
 use crate::native;
 use crate::process::{ProcessUsage, wait_with_deadline};
+use crate::workload::Random;
 use anyhow::{Context, Result, bail, ensure};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ impl Broker {
     pub fn prepare(flavor: Flavor, options: StartOptions) -> Result<Self> {
         // Both held until both are known, so that they differ. Another process may take one before the broker does;
         // the broker then fails to start, and says so.
-        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let listeners = [free_port()?, free_port()?];
         let broker = Self {
             flavor,
             options,
@@ -317,6 +318,21 @@ impl Drop for Broker {
             }
         }
     }
+}
+
+/// A port that nothing listens on, below those that the kernel gives to outgoing connections: one of these could be
+/// taken by any client in the moment in which the broker is away.
+fn free_port() -> Result<TcpListener> {
+    const PORTS: std::ops::Range<u64> = 20_000..32_000;
+    let mut random =
+        Random::new(std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64 ^ u64::from(std::process::id()) << 32);
+    for _ in 0..100 {
+        let port = u16::try_from(random.between(PORTS.start, PORTS.end))?;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener);
+        }
+    }
+    bail!("no free port among a hundred tried of {PORTS:?}")
 }
 
 /// The `odradek` binary: `ODRADEK_BIN`, or built now by cargo, in the profile and target folder of this very program.
