@@ -91,10 +91,13 @@ impl<'a> Clients<'a> {
         lines_of(self.kcat(&["-q", "-C", "-t", topic, "-o", "beginning", "-e", "-f", "%s\n"])?).await
     }
 
-    /// Starts a Java producer that writes the numbers 0, 1, 2 … with acks=all and records which of them
-    /// were acknowledged.
+    /// Starts a Java producer that writes the numbers 0, 1, 2 … with acks=all, with Java's own default of
+    /// retries and idempotence (the tool's is to give up at once), and records what was acknowledged.
     pub fn start_verifiable_producer(&self, topic: &str, count: u32, per_second: u32) -> Result<VerifiableProducer> {
+        let mut settings = NamedTempFile::new()?;
+        writeln!(settings, "retries={}\nenable.idempotence=true", i32::MAX)?;
         let mut command = self.java("org.apache.kafka.tools.VerifiableProducer")?;
+        command.arg("--command-config").arg(settings.path());
         command.args(["--topic", topic, "--acks", "-1"]);
         command.args(["--max-messages", &count.to_string(), "--throughput", &per_second.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -110,7 +113,7 @@ impl<'a> Clients<'a> {
             }
             seen
         });
-        Ok(VerifiableProducer { child, reader, acknowledged })
+        Ok(VerifiableProducer { child, reader, acknowledged, _settings: settings })
     }
 }
 
@@ -119,6 +122,7 @@ pub struct VerifiableProducer {
     child: Child,
     reader: JoinHandle<Acknowledged>,
     acknowledged: tokio::sync::watch::Receiver<usize>,
+    _settings: NamedTempFile,
 }
 
 /// What the brokers said to a producer.

@@ -42,10 +42,12 @@ pub(crate) async fn no_acknowledged_record_is_lost(cluster: &Cluster) -> Result<
         outcome.values.len(),
         outcome.errors.len()
     );
-    ensure!(outcome.values.len() > acknowledged, "nothing is acknowledged after the restart");
+    ensure!(outcome.errors.is_empty(), "the producer gave up: {:?}", outcome.errors.first());
+    ensure!(outcome.values.len() == WRITTEN as usize, "the producer ended early");
 
     let all = clients.read_all("orders").await?;
     let there: BTreeSet<&str> = all.iter().map(String::as_str).collect();
+    ensure!(all.len() == there.len(), "{} records are there twice", all.len() - there.len());
     let lost: Vec<&String> = outcome.values.keys().filter(|value| !there.contains(value.as_str())).collect();
     ensure!(lost.is_empty(), "{} acknowledged records are lost: {:?}", lost.len(), &lost[..lost.len().min(10)]);
     for (value, (_, offset)) in &outcome.values {
