@@ -306,15 +306,19 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        let mut ended = None;
         if let Some(mut process) = self.process.take() {
+            // A broker that ended without being asked to explains whatever its clients complain of.
+            ended = process.try_wait().ok().flatten();
             // Failing means that it has ended already.
             let _ = process.kill();
             let _ = process.wait();
         }
-        if std::thread::panicking() {
+        if ended.is_some() || std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "a failed check shows what its broker said")]
             {
-                eprintln!("--- the broker's log ends:\n{}\n---", self.log_tail());
+                let ended = ended.map_or_else(|| "it ran until now".to_owned(), |status| format!("it ended: {status}"));
+                eprintln!("--- {}, {ended}; its log ends:\n{}\n---", self.bootstrap(), self.log_tail());
             }
         }
     }
