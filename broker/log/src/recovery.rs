@@ -125,6 +125,7 @@ impl Recovery<'_> {
         let trusted: Vec<(Offset, u64)> = sizes.range(walk_from..check_from).map(|(b, s)| (*b, *s)).collect();
         for (base, size) in trusted {
             let file = self.disk.open(&FileKind::Log.path(self.dir, base), OpenMode::Read)?;
+            let before = progress.done;
             let mut scanner = Scanner::headers(&*file, 0, size);
             loop {
                 match scanner.peek() {
@@ -132,6 +133,8 @@ impl Recovery<'_> {
                     Ok(Some(header)) => {
                         note(&header, &mut epochs, &mut producers.0, replay_from);
                         scanner.skip(&header);
+                        progress.done = before + scanner.position();
+                        (self.progress)(progress);
                     }
                     Err(ScanError::Disk(error)) => return Err(error.into()),
                     Err(ScanError::Batch(error)) => {
@@ -141,7 +144,7 @@ impl Recovery<'_> {
                     }
                 }
             }
-            progress.done += size;
+            progress.done = before + size;
             (self.progress)(progress);
         }
 

@@ -210,7 +210,8 @@ impl Broker {
             is_new,
         };
         let bytes = if is_new { 0 } else { self.folder.bytes_of(&topic.name, index) };
-        let mut partition = match self.folder.open_partition(&wanted, self.clock.now_ms()) {
+        let mut recovery = self.health.recovery(bytes);
+        let mut partition = match self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery) {
             Ok((partition, report)) => {
                 if let Some(cut) = &report.cut {
                     tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's torn end is cut");
@@ -236,7 +237,7 @@ impl Broker {
             }
         }
         if !is_new {
-            self.health.recovered(bytes);
+            recovery.finish();
         }
         let parts = ReplicaParts {
             topic: topic.name.clone(),

@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use odradek_disk::{Disk, DiskError, OpenMode};
 use odradek_log::{
     HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets,
-    RECOVERY_POINT_CHECKPOINT, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
+    RECOVERY_POINT_CHECKPOINT, RecoveryProgress, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
     write_offset_checkpoint,
 };
 use odradek_model::{Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
 use odradek_partition::{Partition, PartitionSettings};
 use uuid::Uuid;
 
+use crate::health::LogRecovery;
 use crate::replica::Replica;
 
 /// Kafka's name for the marker of a clean stop.
@@ -96,11 +97,12 @@ impl ReplicaFolder {
         Ok(Self { disk, path, cache: Arc::default(), past, written: Mutex::default() })
     }
 
-    /// Opens (or makes) a log and puts a partition around it.
+    /// Opens (or makes) a log and puts a partition around it; `recovery` counts how far it has come.
     pub fn open_partition(
         &self,
         wanted: &WantedLog<'_>,
         now_ms: Timestamp,
+        recovery: &mut LogRecovery<'_>,
     ) -> Result<(Partition, RecoveryReport), LogError> {
         let at = TopicPartition { topic: wanted.topic.clone(), partition: wanted.index };
         let past = |offsets: &PartitionOffsets| if wanted.is_new { 0 } else { offsets.get(&at).copied().unwrap_or(0) };
@@ -115,7 +117,8 @@ impl ReplicaFolder {
             recovery_point: past(&self.past.recovery_points),
             log_start_offset: past(&self.past.log_starts),
         };
-        let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
+        let mut progress = |progress: RecoveryProgress| recovery.advance(progress.done);
+        let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut progress)?;
         let high_watermark = past(&self.past.high_watermarks);
         let id = TopicIdPartition { id: wanted.topic_id, topic_partition: at };
         let partition = Partition::new(id, PartitionSettings::new(wanted.settings), Box::new(log), high_watermark);

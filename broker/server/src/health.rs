@@ -52,11 +52,14 @@ impl Health {
         self.touch();
     }
 
-    /// One more log of `bytes` is recovered.
-    pub fn recovered(&self, bytes: u64) {
-        self.logs_done.fetch_add(1, Ordering::Relaxed);
-        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
-        self.touch();
+    /// Begins to count one log of `bytes`.
+    pub fn recovery(&self, bytes: u64) -> LogRecovery<'_> {
+        LogRecovery { health: self, bytes, counted: 0 }
+    }
+
+    /// Bytes recovered so far.
+    pub fn bytes_recovered(&self) -> u64 {
+        self.bytes_done.load(Ordering::Relaxed)
     }
 
     /// Enters a phase.
@@ -107,5 +110,39 @@ impl Health {
 
     fn touch(&self) {
         *self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// Counts the recovery of one log, so that a single long one is seen to move.
+#[derive(Debug)]
+pub struct LogRecovery<'a> {
+    health: &'a Health,
+    bytes: u64,
+    counted: u64,
+}
+
+/// Progress inside a log is told in steps of at least this: a log of many small batches must not spend its recovery on
+/// telling. At 1 MB/s, slower than any disk, it is still told every second.
+const STEP_BYTES: u64 = 1 << 20;
+
+impl LogRecovery<'_> {
+    /// `done` bytes of the log have been looked at, in all. What is beyond the log's expected size is not counted.
+    pub fn advance(&mut self, done: u64) {
+        let done = done.min(self.bytes);
+        if done >= self.counted + STEP_BYTES {
+            self.count_to(done);
+        }
+    }
+
+    /// The log is recovered, whether or not all its bytes had to be looked at.
+    pub fn finish(mut self) {
+        self.count_to(self.bytes);
+        self.health.logs_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_to(&mut self, done: u64) {
+        self.health.bytes_done.fetch_add(done - self.counted, Ordering::Relaxed);
+        self.counted = done;
+        self.health.touch();
     }
 }
