@@ -314,7 +314,7 @@ impl Drop for Broker {
             let _ = process.kill();
             let _ = process.wait();
         }
-        if ended.is_some() || std::thread::panicking() {
+        if ended.is_some() || std::thread::panicking() || std::env::var_os("ODRADEK_CHECK_LOGS").is_some() {
             #[expect(clippy::print_stderr, reason = "a failed check shows what its broker said")]
             {
                 let ended = ended.map_or_else(|| "it ran until now".to_owned(), |status| format!("it ended: {status}"));

@@ -7,6 +7,7 @@
 //!
 //! * `ODRADEK_CHECK_AGAINST=kafka` runs against Apache Kafka instead of `odradek dev`;
 //! * `ODRADEK_CHECK_RECORDS=10000` is the size of each round trip (1,000 if unset);
+//! * `ODRADEK_CHECK_LOGS=1` prints the end of every broker's log;
 //! * `ODRADEK_BIN` names the `odradek` binary; unset, cargo builds it in the profile of the running check.
 //!
 //! Must not know: any crate of the brokers. Everything goes through processes, sockets and files.

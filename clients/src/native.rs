@@ -194,6 +194,16 @@ pub fn consumer(bootstrap: &str, group: &str, settings: &[(&str, &str)]) -> Resu
     Ok(configuration.create()?)
 }
 
+/// The names of all topics. librdkafka 2.12 appends three bytes to this request, which Kafka lets pass.
+///
+/// # Errors
+/// When the broker does not answer.
+pub fn topics(bootstrap: &str) -> Result<Vec<String>> {
+    let client: BaseConsumer = configuration(bootstrap).create()?;
+    let metadata = client.fetch_metadata(None, LIMIT)?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+}
+
 /// The first and the next offset of a partition.
 ///
 /// # Errors

@@ -103,6 +103,19 @@ async fn an_unknown_version_of_api_versions_gets_version_0_with_error_35() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_after_a_request_are_let_pass_as_kafka_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, address) = start(folder.path()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // Metadata 13 for all topics as librdkafka 2.12 sends it: header's tags, null, two flags, tags, three bytes more.
+    stream.write_all(&frame(3, 13, &[0, 0, 1, 0, 0, 0, 0, 0])).await.unwrap();
+    let size = timeout(5 * SECOND, stream.read_i32()).await.expect("an answer").expect("not closed");
+    assert!(size > 8, "an answer of {size} bytes");
+    assert_eq!(stream.read_i32().await.unwrap(), 7);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn acks_0_is_never_answered_and_a_failure_closes() {
     let folder = tempfile::tempdir().unwrap();
     let (broker, address) = start(folder.path()).await;

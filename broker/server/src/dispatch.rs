@@ -88,7 +88,9 @@ impl Dispatcher {
     fn run<R: Request>(&self, handler: Handler<R>, inbound: Inbound, peer: &Peer) -> Started {
         let Inbound { header, mut decoder, charge } = inbound;
         let (key, version, correlation_id) = (header.key, header.version, header.correlation_id);
-        let request = match R::decode(&mut decoder, version).and_then(|request| decoder.finish().map(|()| request)) {
+        // Bytes after the message are let pass, as Kafka does: librdkafka 2.12 appends three to a Metadata request for
+        // all topics.
+        let request = match R::decode(&mut decoder, version) {
             Ok(request) => request,
             Err(error) => {
                 tracing::debug!(address = %peer.address, ?key, version, %error, "malformed request");

@@ -82,6 +82,8 @@ fn librdkafka_round_trips_with_every_codec_and_a_clean_restart_between() -> Resu
         read_in_group(&bootstrap, &topic, count / 2, &mut tally, &places)?;
         rounds.push((topic, tally, places));
     }
+    let topics = native::topics(&bootstrap)?;
+    ensure!(rounds.iter().all(|(topic, ..)| topics.contains(topic)), "topics are {topics:?}");
     let (status, took) = broker.terminate()?;
     // A JVM that a signal ends says so in its status; ours ends as asked.
     ensure!(status.success() || broker.flavor() == Flavor::ApacheKafka, "after SIGTERM the broker ended with {status}");
