@@ -40,6 +40,6 @@ pub use flush::{FlushHandle, Flushed};
 pub use log::{Appended, Log, LogOptions};
 pub use maintenance::Deleted;
 pub use partition_metadata::read_topic_id;
-pub use reader::{FoundTimestamp, LogReader, LogSlice};
+pub use reader::{FoundTimestamp, HOT_BYTES, LogReader, LogSlice};
 pub use recovery::{RecoveryProgress, RecoveryReport};
 pub use settings::LogSettings;

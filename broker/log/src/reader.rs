@@ -16,6 +16,10 @@ use odradek_records::{Batch, BatchError, BatchHeader, HEADER_BYTES};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What was appended last is in the page cache: written there by the append itself, and the last thing the kernel
+/// drops. 8 MiB is what the slowest supported node (256 MiB for the broker) keeps of each of a few busy partitions.
+pub const HOT_BYTES: u64 = 8 << 20;
+
 /// What the writer shares with all readers.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -81,6 +85,17 @@ impl LogReader {
     /// The offset after the last.
     pub fn log_end_offset(&self) -> Offset {
         self.shared.end.load(Ordering::Acquire)
+    }
+
+    /// Whether a read from `from` is likely served from memory: its batch lies in the last segment, within
+    /// [`HOT_BYTES`] of the end, where appends have just written it. Never touches the disk.
+    pub fn is_hot(&self, from: Offset) -> bool {
+        let segments = self.shared.segments();
+        let Some(last) = segments.last() else { return true };
+        let position = || last.with_active(|active| u64::from(active.builder.indexes.position_of(from)));
+        // Without active parts it was sealed just now.
+        from >= last.base_offset
+            && (last.size() <= HOT_BYTES || position().is_some_and(|at| last.size().saturating_sub(at) <= HOT_BYTES))
     }
 
     /// Reads whole batches from the one that holds `from`, all below `up_to` (exclusive), of `max_bytes` together.

@@ -181,6 +181,10 @@ pub trait ReplicaReader: Debug + Send + Sync {
     /// First offset that can be read.
     fn log_start_offset(&self) -> Offset;
 
+    /// Whether a read from this offset is likely served from memory. Does not block; a guess that is wrong costs time
+    /// only.
+    fn is_hot(&self, from: Offset) -> bool;
+
     /// Whole batches from the one that holds `from`, all below `up_to`, at most `max_bytes`; the first one even if it
     /// is larger, if `first_batch_always` (rule 22). Empty if nothing lies there.
     fn read(

@@ -105,6 +105,10 @@ impl ReplicaReader for LogReader {
         LogReader::log_start_offset(self)
     }
 
+    fn is_hot(&self, from: Offset) -> bool {
+        LogReader::is_hot(self, from)
+    }
+
     fn read(
         &self,
         from: Offset,

@@ -121,6 +121,11 @@ impl PartitionView {
         check_epoch(self.leader_epoch, requested)
     }
 
+    /// Whether [`Self::read`] from `offset` may have to wait for the disk: it belongs on a thread that may block then.
+    pub fn may_block(&self, offset: Offset, isolation: Isolation) -> bool {
+        offset < self.visible_end(isolation) && !self.reader.is_hot(offset)
+    }
+
     /// Batches from `offset` up to what the isolation allows, at most `max_bytes` but the first batch always if
     /// `first_batch_always`. Between the visible and the log's end there is nothing, without an error (rule 23).
     pub fn read(

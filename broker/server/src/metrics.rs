@@ -105,6 +105,8 @@ pub struct Metrics {
     read_budget_used: Gauge<u64, AtomicU64>,
     read_budget: Gauge<u64, AtomicU64>,
     resident: Gauge<u64, AtomicU64>,
+    /// Fetch requests that were read on a thread that may block.
+    pub cold_fetches: Counter,
     /// Waiting Fetch requests.
     pub waiting_fetches: Gauge,
     /// Waiting Produce requests.
@@ -154,6 +156,12 @@ impl Metrics {
         );
         let connections_opened = Family::default();
         registry.register("odradek_connections_opened", "Connections accepted", connections_opened.clone());
+        let cold_fetches = Counter::default();
+        registry.register(
+            "odradek_cold_fetches",
+            "Fetch requests that may have waited for the disk",
+            cold_fetches.clone(),
+        );
         let closed_family = Family::<ReasonLabel, Counter>::default();
         registry.register("odradek_connections_closed", "Connections ended, by reason", closed_family.clone());
         let closed = CloseReason::ALL
@@ -209,6 +217,7 @@ impl Metrics {
             read_budget_used,
             read_budget,
             resident,
+            cold_fetches,
             waiting_fetches,
             waiting_produces,
         }

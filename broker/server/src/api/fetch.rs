@@ -58,12 +58,14 @@ struct PartitionPlan {
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: FetchRequest) -> Answer<FetchResponse> {
     let plan = plan(broker, call.version, &request);
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(LONGEST_WAIT);
-    let read = read_once(broker, &plan);
-    if read.is_enough(&plan) || wait.is_zero() {
-        return Answer::Now(finish(&plan, read));
-    }
-    drop(read);
     let deadline = Instant::now() + wait;
+    let views = views(&plan);
+    if !may_block(&plan, &views) {
+        let read = read_views(broker, &plan, views);
+        if read.is_enough(&plan) || wait.is_zero() {
+            return Answer::Now(finish(&plan, read));
+        }
+    }
     let stopping = call.peer.stopping.clone();
     Answer::Later(Box::pin(wait_and_read(Arc::clone(broker), plan, deadline, stopping)))
 }
@@ -126,14 +128,39 @@ impl Read {
     }
 }
 
-fn read_once(broker: &Broker, plan: &Plan) -> Read {
-    let views: Vec<Result<PartitionView, ErrorCode>> = plan
-        .partitions()
-        .map(|p| match &p.replica {
-            Ok(replica) => replica.view(p.current_epoch).map_err(|error| leadership_code(&error)),
-            Err(code) => Err(*code),
-        })
-        .collect();
+type View = Result<PartitionView, ErrorCode>;
+
+fn views(plan: &Plan) -> Vec<View> {
+    let view = |p: &PartitionPlan| match &p.replica {
+        Ok(replica) => replica.view(p.current_epoch).map_err(|error| leadership_code(&error)),
+        Err(code) => Err(*code),
+    };
+    plan.partitions().map(view).collect()
+}
+
+/// Whether the pass may have to wait for the disk: a consumer that is far behind must not hold up a thread that serves
+/// others.
+fn may_block(plan: &Plan, views: &[View]) -> bool {
+    plan.partitions().zip(views).any(|(p, view)| view.as_ref().is_ok_and(|v| v.may_block(p.offset, plan.isolation)))
+}
+
+/// Reads here, or on a thread that may block if it may have to.
+async fn read_once(broker: &Arc<Broker>, plan: &Arc<Plan>) -> Read {
+    let views = views(plan);
+    if !may_block(plan, &views) {
+        return read_views(broker, plan, views);
+    }
+    broker.metrics.cold_fetches.inc();
+    let (broker, plan) = (Arc::clone(broker), Arc::clone(plan));
+    match tokio::task::spawn_blocking(move || read_views(&broker, &plan, views)).await {
+        Ok(read) => read,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The process ends: nobody waits for the answer.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
     let seen_end = |view: &Result<PartitionView, _>| view.as_ref().map_or(-1, |v| v.visible_end(plan.isolation));
     let seen_ends: Vec<Offset> = views.iter().map(seen_end).collect();
     // What can be returned at most, without touching a log.
@@ -239,15 +266,16 @@ async fn wait_and_read(
     deadline: Instant,
     stopping: CancellationToken,
 ) -> Answered<FetchResponse> {
-    let _counted = Counted::new(&broker);
+    let plan = Arc::new(plan);
     let notify = Arc::new(Notify::new());
-    let mut read = read_once(&broker, &plan);
+    let mut read = read_once(&broker, &plan).await;
+    let _counted = (!read.is_enough(&plan)).then(|| Counted::new(&broker));
     while !read.is_enough(&plan) {
         let waits = match register(&plan, &read, &notify) {
             Ok(Some(waits)) => waits,
             // Something came in between: look again.
             Ok(None) => {
-                read = read_once(&broker, &plan);
+                read = read_once(&broker, &plan).await;
                 continue;
             }
             // Too many wait already: answered as if the time were over.
@@ -260,7 +288,7 @@ async fn wait_and_read(
             () = stopping.cancelled() => true,
         };
         drop(waits);
-        read = read_once(&broker, &plan);
+        read = read_once(&broker, &plan).await;
         if over {
             break;
         }
