@@ -11,7 +11,7 @@ use odradek_groups::{
     journal_partition, should_rewrite,
 };
 use odradek_metadata::Image;
-use odradek_model::{BrokerId, OFFSETS_TOPIC, Timestamp, TopicId};
+use odradek_model::{BrokerId, OFFSETS_TOPIC, Offset, Timestamp, TopicId};
 use odradek_partition::{Acks, Isolation, PartitionView};
 use odradek_records::{BatchBuilder, BatchOptions, Batches};
 use tokio::runtime::Handle;
@@ -279,8 +279,8 @@ impl Coordinators {
     }
 
     /// Keeps the journal small: the live state is written anew at its head, and once that is on the disk everything
-    /// before it goes. A partition stays below twice its live bytes and two segments (the active one is not closed
-    /// for it).
+    /// before it goes. A partition stays below twice its live bytes and two segments (the active one is not closed for
+    /// it), and what is appended while a rewrite is being synced.
     fn rewrite_if_due(&self, coordinator: &Arc<Coordinator>, state: &mut State) {
         let replica = &coordinator.replica;
         let segment_bytes = u64::from(replica.settings.segment_bytes);
@@ -311,12 +311,15 @@ impl Coordinators {
         };
         state.rewriting = true;
         self.carry_out(coordinator, state, effects);
+        let end = replica.log_end();
         let coordinator = Arc::clone(coordinator);
-        self.runtime.spawn_blocking(move || {
-            if coordinator.replica.flush()
-                && let Err(error) = coordinator.replica.advance_log_start(first)
-            {
-                tracing::warn!(partition = coordinator.replica.index, %error, "the journal of groups is not cut");
+        self.runtime.spawn(async move {
+            for _ in 0..CUT_ATTEMPTS {
+                let tried = Arc::clone(&coordinator);
+                if tokio::task::spawn_blocking(move || tried.cut(first, end)).await.unwrap_or(true) {
+                    break;
+                }
+                tokio::time::sleep(CUT_PAUSE).await;
             }
             coordinator.lock().rewriting = false;
         });
@@ -325,6 +328,11 @@ impl Coordinators {
 
 /// Records of a rewrite go into batches of this size: far below any segment's, and one is read in one go.
 const REWRITE_BATCH_BYTES: usize = 256 * 1024;
+
+/// A sync of the journal may be under way when a rewrite ends, and reaches less far: the cut is tried again for a
+/// second, many times what a sync takes. After that the next append begins a new rewrite.
+const CUT_ATTEMPTS: u32 = 200;
+const CUT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Reads the journal to its end.
 fn replay(view: &PartitionView, machine: &mut GroupCoordinator, partition: i32, now_ms: Timestamp) {
@@ -359,6 +367,21 @@ fn replay(view: &PartitionView, machine: &mut GroupCoordinator, partition: i32, 
 }
 
 impl Coordinator {
+    /// Removes what lies before a rewrite that begins at `first`, once all of it (up to `end`) is on the disk. `false`
+    /// to be tried again. Blocks.
+    fn cut(&self, first: Offset, end: Offset) -> bool {
+        let flushed = self.replica.flush();
+        let (_, recovery_point, _) = self.replica.checkpoints();
+        if recovery_point < end {
+            tracing::debug!(partition = self.replica.index, flushed, "a rewritten journal is not synced yet");
+            return false;
+        }
+        if let Err(error) = self.replica.advance_log_start(first) {
+            tracing::warn!(partition = self.replica.index, %error, "the journal of groups is not cut");
+        }
+        true
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -186,6 +186,11 @@ impl Replica {
         self.lock().size_bytes()
     }
 
+    /// The offset after the last record.
+    pub fn log_end(&self) -> Offset {
+        self.lock().log_end_offset()
+    }
+
     /// High watermark, recovery point and log start, to be checkpointed.
     pub fn checkpoints(&self) -> (Offset, Offset, Offset) {
         let partition = self.lock();
