@@ -158,6 +158,7 @@ fn read_error(error: odradek_log::ReadError) -> LogReadError {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn storage_error(error: LogError) -> StorageError {
     let no_space = matches!(&error, LogError::Disk(disk) if disk.is_no_space());
     StorageError { no_space, message: error.to_string().into() }

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn bytes_and_segments(partition: &Path) -> (u64, usize) {
     let mut found = (0, 0);
     for entry in std::fs::read_dir(partition).unwrap().map(Result::unwrap) {
-        if entry.file_name().to_str().unwrap().ends_with(".log") {
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
             found = (found.0 + entry.metadata().map_or(0, |file| file.len()), found.1 + 1);
         }
     }

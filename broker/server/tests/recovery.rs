@@ -43,7 +43,7 @@ fn bytes_move_within_one_log() {
     partition.lead(leadership).unwrap();
     for _ in 0..40 {
         let mut batch = BatchBuilder::new(BatchOptions::default());
-        batch.append(1, None, Some(&[7; 200_000]), &[]);
+        batch.append(1, None, Some(&vec![7; 200_000]), &[]);
         partition.append(batch.build_validated(), Acks::All, None, 1).unwrap();
     }
     drop(partition);
