@@ -68,8 +68,8 @@ async fn garbage_is_closed_counted_and_hurts_nobody() {
     }
     assert_eq!(metric(http, &reason("unknown_request")).await, 7);
 
-    // Metadata with a count that no frame can hold; a body too short; a body with bytes left over.
-    for body in [&[0x7f, 0xff, 0xff, 0xff][..], &[0, 0], &[0, 0, 0, 0, 1, 2, 3]] {
+    // Metadata with a count that no frame can hold; a body too short; a name longer than the body.
+    for body in [&[0x7f, 0xff, 0xff, 0xff][..], &[0, 0], &[0, 0, 0, 1, 0, 3, 1, 2]] {
         assert!(answer_until_close(address, &frame(3, 1, body)).await.is_empty(), "{body:?}");
     }
     assert_eq!(metric(http, &reason("malformed")).await, 3);

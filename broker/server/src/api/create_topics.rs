@@ -72,6 +72,8 @@ fn result(
     CreatableTopicResult {
         name: name.into(),
         topic_id: created.id.0,
+        // Kafka's controller sets null on success (ReplicationControlManager); the field's own default is "".
+        error_message: None,
         num_partitions: created.partitions,
         replication_factor: created.replication_factor,
         configs: if version >= 5 { Some(configs.collect()) } else { Some(Vec::new()) },
