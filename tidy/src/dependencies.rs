@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn an_arrow_that_is_not_listed_is_a_complaint() {
         let allowed = AllowedDependencies::parse("for-tests = []\n[packages]\na = [\"bytes\", \"gone\"]\nmissing = []");
-        let manifest = "[package]\nname = \"a\"\n[dependencies]\nbytes = \"1\"\ntokio = \"1\"\n[dev-dependencies]\nx = \"1\"";
+        let manifest =
+            "[package]\nname = \"a\"\n[dependencies]\nbytes = \"1\"\ntokio = \"1\"\n[dev-dependencies]\nx = \"1\"";
         let files = [SourceFile { path: "a/Cargo.toml".to_owned(), text: manifest.to_owned() }];
         let complaints = undeclared_dependencies(&files, &allowed).join("\n");
         for part in ["uses tokio", "allows gone", "tests use x", "missing: in the list"] {

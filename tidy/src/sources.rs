@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn each_rule_lets_good_files_pass() {
-        let good = file("broker/log/src/lib.rs", "// SPDX-License-Identifier: Apache-2.0\n//! Keeps records.\nuse x;\n");
+        let good =
+            file("broker/log/src/lib.rs", "// SPDX-License-Identifier: Apache-2.0\n//! Keeps records.\nuse x;\n");
         let rules: [fn(&[SourceFile]) -> Vec<String>; 6] = [
             missing_licence_lines,
             missing_purpose_lines,
