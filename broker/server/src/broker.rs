@@ -177,11 +177,22 @@ impl Broker {
             entry.offline += usize::from(matches!(replica, Some(None)));
             entry.partitions.push(replica.flatten());
         }
+        let changed = !deleted.is_empty() || !topics.is_empty();
         for topic in topics.into_values() {
             if &*topic.name == OFFSETS_TOPIC {
                 self.coordinators.load(&topic.partitions);
             }
             self.replicas.insert(Arc::new(topic));
+        }
+        if is_new && changed {
+            // The checkpoints know partitions by name: a topic that comes back under its name must not meet, after a
+            // kill, the log start and the recovery point of the one that was deleted. Nothing is served before.
+            let replicas = self.replicas.all();
+            let written = (self.folder.checkpoint_logs(&replicas))
+                .and_then(|()| self.folder.checkpoint_high_watermarks(&replicas));
+            if let Err(error) = written {
+                self.replica_context.failure.fail(format!("checkpoints after a change of topics: {error}"));
+            }
         }
         *self.image.write().unwrap_or_else(PoisonError::into_inner) = image;
         if !deleted.is_empty() {
@@ -337,7 +348,11 @@ impl Broker {
         });
         let outcome = (self.folder.checkpoint_high_watermarks(&replicas))
             .and_then(|()| self.folder.checkpoint_logs(&replicas))
-            .and_then(|()| if closed.iter().all(Result::is_ok) { self.folder.mark_clean() } else { Ok(()) });
+            .and_then(|()| {
+                // A replica that could not be opened was not closed either: the next start has to recover it.
+                let clean = closed.iter().all(Result::is_ok) && self.replicas.offline() == 0;
+                if clean { self.folder.mark_clean() } else { Ok(()) }
+            });
         if let Err(error) = outcome {
             tracing::error!(%error, "the next start has to recover");
         }
