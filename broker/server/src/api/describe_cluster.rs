@@ -28,6 +28,9 @@ pub(crate) fn handle(
         response.error_message = Some("this listener serves brokers, not controllers".into());
         return Answer::now(response);
     }
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = super::metadata::CLUSTER_OPERATIONS;
+    }
     let image = broker.image();
     let fenced_too = call.version >= 2 && request.include_fenced_brokers;
     for member in image.brokers().filter(|member| fenced_too || !member.fenced) {

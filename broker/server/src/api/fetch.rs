@@ -98,10 +98,12 @@ fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
         });
         TopicPlan { name: topic.topic.clone(), id: topic.topic_id, partitions: partitions.collect() }
     });
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(most);
     Plan {
         topics: topics.collect(),
-        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(most),
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes,
+        // More than may be sent can never be reached (KafkaApis caps it the same way).
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         isolation: super::isolation(request.isolation_level),
         version,
     }
