@@ -50,7 +50,7 @@ dist: setup-base ## Lays out the root folders that the images are copied from.
 
 .PHONY: generate
 generate: ## Writes the CRDs, the CRD chart and manifests/install.yaml anew from the Rust types.
-	cargo run --quiet --locked -p odradek-crds --bin odradek-crds-generate
+	cargo run --quiet --locked -p odradek-crds --example generate
 
 .PHONY: lint
 lint: setup-lint ## Format, clippy with warnings denied, licences and sources of dependencies.
