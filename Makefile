@@ -11,7 +11,7 @@ export CARGO_TERM_PROGRESS_WHEN ?= never
 
 .PHONY: help
 help: ## Lists these targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: setup-base ## Builds and starts a broker on this machine (odradek dev); ends with Ctrl-C.
