@@ -106,8 +106,11 @@ impl Log {
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<(Self, RecoveryReport), LogError> {
         let LogOptions { dir, topic_id, settings, clean, recovery_point, log_start_offset } = options;
-        let is_new = !disk.exists(&dir)? || partition_metadata::read_topic_id(&*disk, &dir)?.is_none();
         disk.create_dir_all(&dir)?;
+        if partition_metadata::read_topic_id(&*disk, &dir)?.is_none() {
+            // Before the id: from a folder that has one, later starts conclude that its own name is durable.
+            disk.sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
+        }
         partition_metadata::claim(&*disk, &dir, topic_id)?;
         let recovered = Recovery {
             disk: &*disk,
@@ -121,9 +124,6 @@ impl Log {
             progress,
         }
         .run()?;
-        if is_new {
-            disk.sync_dir(dir.parent().unwrap_or(Path::new(".")))?;
-        }
         let mut producers = recovered.producers;
         producers.expire(now_ms, settings.producer_id_expiration_ms);
         let report = recovered.report;

@@ -211,3 +211,25 @@ fn check_after_crash(disk: &SimulatedDisk, known: &Known, outage: Outage, what: 
     assert!(report.cut.is_none(), "{what}: {report:?}");
     assert_eq!(log.log_end_offset(), end + 1, "{what}");
 }
+
+#[test]
+fn what_is_flushed_after_a_crash_in_the_making_of_the_folder_survives_a_loss_of_power() {
+    let calls = {
+        let disk = new_disk(0);
+        let before = disk.counts().mutations;
+        open(&disk, options(LogSettings::default(), false, 0, 0));
+        disk.counts().mutations - before
+    };
+    for at in 0..calls {
+        let disk = new_disk(at);
+        disk.crash_at(Some(at));
+        assert!(try_open(&disk, options(LogSettings::default(), false, 0, 0)).is_err());
+        disk.restart(Outage::ProcessDeath);
+        let (mut log, _) = open(&disk, options(LogSettings::default(), false, 0, 0));
+        log.append(batch(NOW_MS, b"kept"), 0, NOW_MS).expect("appended");
+        log.flush().expect("flushed");
+        disk.restart(Outage::PowerLossOfAllUnsynced);
+        let (log, _) = open(&disk, options(LogSettings::default(), false, 1, 0));
+        assert_eq!(read_all(&log.reader()), [(0, b"kept".to_vec())], "crash at call {at}");
+    }
+}
