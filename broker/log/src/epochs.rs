@@ -23,7 +23,7 @@ pub struct EpochEntry {
 }
 
 /// The epochs of one log. Bounded by retention: [`EpochCache::truncate_from_start`] drops what the log no longer holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct EpochCache {
     path: PathBuf,
     entries: Vec<EpochEntry>,

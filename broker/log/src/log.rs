@@ -445,8 +445,11 @@ impl Log {
     pub fn assign_epoch(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> Result<(), LogError> {
         self.check_writable()?;
         assert!(epoch >= 0 && start_offset >= 0, "epochs and offsets of a log are not negative");
-        if self.epochs.assign(epoch, start_offset) {
-            self.epochs.store(&*self.disk)?;
+        // The disk first: an epoch that only memory knows would be taken for a durable one by the next append.
+        let mut epochs = self.epochs.clone();
+        if epochs.assign(epoch, start_offset) {
+            epochs.store(&*self.disk)?;
+            self.epochs = epochs;
         }
         Ok(())
     }

@@ -262,6 +262,24 @@ fn leader_epochs_are_durable_before_they_are_used() {
 }
 
 #[test]
+fn an_epoch_that_could_not_be_stored_is_stored_by_the_next_append() {
+    for operation in [DiskOperation::Open, DiskOperation::Write, DiskOperation::Sync, DiskOperation::Rename] {
+        let (disk, mut log) = new_log(LogSettings::default());
+        log.append(batch(NOW_MS, b"a"), 2, NOW_MS).expect("appended");
+        let path_suffix = "leader-epoch-checkpoint.tmp".to_owned();
+        disk.inject(Fault { operation, path_suffix, after: 0, times: 2 });
+        assert!(log.assign_epoch(5, 1).is_err(), "{operation:?}");
+        assert_eq!((log.latest_epoch(), log.epoch_end_offset(2)), (Some(2), Some((2, 1))), "{operation:?}");
+        assert!(log.append(batch(NOW_MS, b"b"), 5, NOW_MS).is_err(), "{operation:?}: not before the epoch is stored");
+        log.append(batch(NOW_MS, b"b"), 5, NOW_MS).expect("the disk is well again");
+        log.flush().expect("flushed");
+        disk.restart(Outage::PowerLossOfAllUnsynced);
+        let (log, _) = open(&disk, options(LogSettings::default(), false, 2, 0));
+        assert_eq!(log.epochs().iter().map(|entry| entry.epoch).collect::<Vec<_>>(), [2, 5], "{operation:?}");
+    }
+}
+
+#[test]
 fn a_follower_keeps_bytes_epochs_and_producers_and_cuts_back() {
     let (_, mut leader) = new_log(small_settings());
     for i in 0..12 {
