@@ -27,13 +27,17 @@ pub fn read_small_file(disk: &dyn Disk, path: &Path, max_len: usize) -> Result<O
 
 /// Replaces (or creates) the file in one step: the bytes go to `<path>.tmp`, are synced, renamed over `path`, and the
 /// folder is synced. When it returns `Ok` the new content survives a loss of power; after an error or a crash in
-/// between, `path` holds either the old or the new content. A `.tmp` left over is overwritten by the next call.
+/// between, `path` holds either the old or the new content. A `.tmp` left over is removed by the next call: if its sync
+/// failed, nothing that is written into that very file can be relied upon.
 pub fn write_file_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let file = disk.open(&temporary, OpenMode::Create)?;
-    file.truncate(0)?;
+    match disk.remove_file(&temporary) {
+        Err(error) if error.kind != DiskErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.open(&temporary, OpenMode::CreateNew)?;
     file.write_at(bytes, 0)?;
     file.sync()?;
     drop(file);

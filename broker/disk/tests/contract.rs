@@ -130,6 +130,19 @@ fn a_failed_sync_loses_the_bytes_even_if_a_later_one_succeeds() {
 }
 
 #[test]
+fn a_small_file_whose_sync_failed_is_not_used_again() {
+    let disk = SimulatedDisk::new(3);
+    let path = Path::new("/f");
+    write_file_durably(&disk, path, b"old").expect("stored");
+    disk.inject(Fault { operation: DiskOperation::Sync, path_suffix: "f.tmp".to_owned(), after: 0, times: 1 });
+    assert!(write_file_durably(&disk, path, b"new").is_err());
+    assert_eq!(read_small_file(&disk, path, 100).expect("read").as_deref(), Some(&b"old"[..]));
+    write_file_durably(&disk, path, b"newer").expect("stored");
+    disk.restart(Outage::PowerLossOfAllUnsynced);
+    assert_eq!(read_small_file(&disk, path, 100).expect("read").as_deref(), Some(&b"newer"[..]));
+}
+
+#[test]
 fn a_crash_in_any_call_is_torn_and_the_same_each_time() {
     let run = |seed: u64, at: u64| {
         let disk = SimulatedDisk::new(seed);
@@ -150,7 +163,7 @@ fn a_crash_in_any_call_is_torn_and_the_same_each_time() {
         assert_eq!(run(9, calls), run(9, calls));
         calls += 1;
     }
-    assert_eq!(calls, 9, "open, write, sync; then open, truncate, write, sync, rename, sync of the folder");
+    assert_eq!(calls, 8, "open, write, sync; then open, write, sync, rename, sync of the folder");
 }
 
 #[test]
