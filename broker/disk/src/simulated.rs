@@ -80,6 +80,15 @@ struct SimulatedLock {
 
 impl DiskLock for SimulatedLock {}
 
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if state.boot == self.boot {
+            state.handle_dropped(self.inode);
+        }
+    }
+}
+
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
@@ -115,7 +124,8 @@ impl SimulatedDisk {
         lock(&self.state).restart(outage);
     }
 
-    /// Bytes that files may hold together; `None` is without limit.
+    /// Bytes that files may hold together; `None` is without limit. A removed file gives its bytes back when its last
+    /// handle is dropped.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         lock(&self.state).capacity = bytes;
     }
@@ -197,6 +207,7 @@ impl Disk for SimulatedDisk {
             }
         };
         let (boot, writable) = (state.boot, mode != OpenMode::Read);
+        state.handle_opened(inode);
         Ok(Arc::new(SimulatedFile { state: self.state.clone(), path: path.to_path_buf(), inode, boot, writable }))
     }
 

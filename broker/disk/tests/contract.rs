@@ -178,4 +178,9 @@ fn a_full_disk_takes_what_fits_and_says_so() {
     file.write_at(b"zz", 0).expect("overwriting needs no room");
     file.truncate(0).expect("cut");
     file.write_at(b"abcd", 0).expect("fits again");
+    file.write_at(b"0123456789", 0).expect("fits");
+    disk.remove_file(Path::new("/f")).expect("removed");
+    assert_eq!(disk.free_bytes(Path::new("/")).expect("space"), 0, "the handle still reads it");
+    drop(file);
+    assert_eq!(disk.free_bytes(Path::new("/")).expect("space"), 10);
 }

@@ -58,6 +58,8 @@ pub(super) struct State {
     synced_names: BTreeMap<PathBuf, Node>,
     unsynced_names: Vec<NameChange>,
     inodes: BTreeMap<u64, Inode>,
+    /// Open handles of this boot by file: they keep its space after its name has gone.
+    handles: BTreeMap<u64, u64>,
     next_inode: u64,
     random: u64,
     pub(super) boot: u64,
@@ -78,6 +80,7 @@ impl State {
             synced_names: root,
             unsynced_names: Vec::new(),
             inodes: BTreeMap::new(),
+            handles: BTreeMap::new(),
             next_inode: 1,
             random: seed,
             boot: 0,
@@ -244,8 +247,27 @@ impl State {
         self.inodes.get(&inode).map_or(0, |inode| inode.bytes.len() as u64)
     }
 
+    /// Bytes of files that have a name or an open handle. What else is kept could only come back by a loss of power.
     pub(super) fn used(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.bytes.len() as u64).sum()
+        let named = self.names.values().filter_map(|node| match node {
+            Node::File(inode) => Some(*inode),
+            Node::Dir => None,
+        });
+        let held: BTreeSet<u64> = named.chain(self.handles.keys().copied()).collect();
+        held.into_iter().map(|inode| self.len(inode)).sum()
+    }
+
+    pub(super) fn handle_opened(&mut self, inode: u64) {
+        *self.handles.entry(inode).or_default() += 1;
+    }
+
+    pub(super) fn handle_dropped(&mut self, inode: u64) {
+        if let Some(count) = self.handles.get_mut(&inode) {
+            *count -= 1;
+            if *count == 0 {
+                self.handles.remove(&inode);
+            }
+        }
     }
 
     /// How many of `len` bytes at `offset` fit on the disk.
@@ -328,6 +350,7 @@ impl State {
             .collect();
         self.inodes.retain(|inode, _| named.contains(inode));
         self.locks.clear();
+        self.handles.clear();
         self.boot += 1;
         self.crashed = false;
         self.crash_at = None;
