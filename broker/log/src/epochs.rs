@@ -118,16 +118,13 @@ impl EpochCache {
         before != self.entries.len()
     }
 
-    /// Drops epochs of which the log holds no record any more. Whether anything changed.
-    pub(crate) fn truncate_from_start(&mut self, log_start: Offset) -> bool {
+    /// Drops epochs of which the log holds no record any more. They may stay in the file until it is next written: a
+    /// start drops them again.
+    pub(crate) fn truncate_from_start(&mut self, log_start: Offset) {
         let after = self.entries.partition_point(|entry| entry.start_offset <= log_start);
-        let Some(current) = after.checked_sub(1) else { return false };
-        if current == 0 && self.entries[0].start_offset == log_start {
-            return false;
-        }
+        let Some(current) = after.checked_sub(1) else { return };
         self.entries.drain(..current);
         self.entries[0].start_offset = log_start;
-        true
     }
 }
 
@@ -178,8 +175,9 @@ mod tests {
         let mut cache = cache(&[(2, 10), (3, 20), (7, 50)]);
         assert!(!cache.truncate_from_end(50));
         assert!(cache.truncate_from_end(49));
-        assert!(cache.truncate_from_start(25));
-        assert!(!cache.truncate_from_start(25));
+        for _ in 0..2 {
+            cache.truncate_from_start(25);
+        }
         assert_eq!(cache.entries(), [EpochEntry { epoch: 3, start_offset: 25 }]);
     }
 

@@ -419,11 +419,28 @@ impl Log {
         }
         let path = FileKind::ProducerSnapshot.path(&self.dir, self.end);
         let file = self.disk.open(&path, OpenMode::Create)?;
-        file.truncate(0)?;
-        file.write_at(&self.producers.encode_snapshot(), 0)?;
+        let written = file.truncate(0).and_then(|()| file.write_at(&self.producers.encode_snapshot(), 0));
+        if let Err(error) = written {
+            // A part of one is of no use, and on a full disk in the way.
+            remove_if_there(&*self.disk, &path)?;
+            return Err(error.into());
+        }
         self.snapshots.insert(self.end);
         self.names_changed += 1;
         Ok(Some(file))
+    }
+
+    /// As [`write_snapshot`](Self::write_snapshot), to be synced by the next flush. The log goes on without it: the
+    /// producers' state can be made anew from the batches.
+    pub(crate) fn keep_snapshot(&mut self) {
+        match self.write_snapshot() {
+            Ok(Some(file)) => {
+                let (base_offset, since) = (self.active().base_offset, self.names_changed);
+                self.unflushed_files.push(UnflushedFile { base_offset, since, file });
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, dir = %self.dir.display(), "a producer snapshot was not written"),
+        }
     }
 }
 

@@ -24,6 +24,13 @@ pub struct Deleted {
     pub bytes: u64,
 }
 
+impl Deleted {
+    fn add(&mut self, more: Self) {
+        self.segments += more.segments;
+        self.bytes += more.bytes;
+    }
+}
+
 impl Log {
     /// Applies `retention.ms`, `retention.bytes` and the log start, oldest segment first, and forgets idle producers.
     /// Only records below `high_watermark` go. If even the active segment is too old it is rolled and goes too.
@@ -52,13 +59,16 @@ impl Log {
             excess = excess.saturating_sub(size);
             count += 1;
         }
-        if count == 0 {
-            return Ok(Deleted::default());
-        }
-        if count == self.segments.len() {
+        let active_too = count == self.segments.len();
+        // What is closed goes first: on a full disk its space is what the roll needs.
+        let mut deleted = self.remove_oldest(count - usize::from(active_too))?;
+        if active_too {
             self.roll(self.end, now_ms)?;
+            deleted.add(self.remove_oldest(1)?);
+            // Nothing else tells of their producers now, and a full disk may have refused it while it was rolled.
+            self.keep_snapshot();
         }
-        self.remove_oldest(count)
+        Ok(deleted)
     }
 
     /// Whether the newest record of the segment is older than `retention.ms`; by the segment's age if no record has a
@@ -92,37 +102,44 @@ impl Log {
             return Ok(Deleted::default());
         }
         self.shared.start.store(offset, Ordering::Release);
-        if self.epochs.truncate_from_start(offset) {
-            self.epochs.store(&*self.disk)?;
-        }
+        self.epochs.truncate_from_start(offset);
         let count = self.segments[1..].iter().take_while(|segment| segment.base_offset <= offset).count();
         self.remove_oldest(count)
     }
 
     /// Removes the oldest segments; readers that have them open go on.
+    ///
+    /// Writes nothing, so that it gives space back on a full disk, and is right wherever it is interrupted: the names
+    /// go oldest first, so what is left is a log that begins later; epochs of what is gone stay in their file until the
+    /// next epoch is stored, and a start leaves them out. After an error the segments that are left are still known,
+    /// lie below the log start, and go with the next retention.
     fn remove_oldest(&mut self, count: usize) -> Result<Deleted, LogError> {
         if count == 0 {
             return Ok(Deleted::default());
         }
         assert!(count < self.segments.len(), "the active segment stays");
-        let removed: Vec<Arc<Segment>> = self.segments.drain(..count).collect();
-        let first = self.segments[0].base_offset;
-        self.shared.start.fetch_max(first, Ordering::AcqRel);
-        self.shared.set_segments(&self.segments);
-        self.recovery_point = self.recovery_point.max(first.min(self.end));
-        self.unflushed_files.retain(|unflushed| unflushed.base_offset >= first);
-        if self.epochs.truncate_from_start(self.log_start_offset()) {
-            self.epochs.store(&*self.disk)?;
-        }
+        self.shared.start.fetch_max(self.segments[count].base_offset, Ordering::AcqRel);
+        self.epochs.truncate_from_start(self.log_start_offset());
         let mut deleted = Deleted::default();
-        for segment in removed {
+        let mut outcome = Ok(());
+        for segment in &self.segments[..count] {
+            outcome = remove_segment_files(&*self.disk, &self.dir, segment.base_offset);
+            if outcome.is_err() {
+                break;
+            }
             self.cache.forget(segment.id);
-            remove_segment_files(&*self.disk, &self.dir, segment.base_offset)?;
             deleted.segments += 1;
             deleted.bytes += segment.size();
         }
-        // A snapshot right at the first segment's base is of use: it speaks of what is gone.
-        for old in self.snapshots.range(..first).copied().collect::<Vec<_>>() {
+        self.segments.drain(..deleted.segments);
+        self.shared.set_segments(&self.segments);
+        let first = self.segments[0].base_offset;
+        self.recovery_point = self.recovery_point.max(first.min(self.end));
+        self.unflushed_files.retain(|unflushed| unflushed.base_offset >= first);
+        outcome?;
+        // The newest snapshot at or below the first segment is of use: it speaks of what is gone.
+        let useful = self.snapshots.range(..=first).next_back().copied().unwrap_or(first);
+        for old in self.snapshots.range(..useful).copied().collect::<Vec<_>>() {
             remove_if_there(&*self.disk, &FileKind::ProducerSnapshot.path(&self.dir, old))?;
             self.snapshots.remove(&old);
         }
@@ -163,8 +180,8 @@ impl Log {
         self.recovery_point = offset;
         self.shared.end.store(offset, Ordering::Release);
         self.shared.start.store(offset, Ordering::Release);
-        let changed = self.epochs.truncate_from_end(offset) | self.epochs.truncate_from_start(offset);
-        if changed {
+        self.epochs.truncate_from_start(offset);
+        if self.epochs.truncate_from_end(offset) {
             self.epochs.store(&*self.disk)?;
         }
         self.reload_producers(now_ms)?;

@@ -228,8 +228,8 @@ impl Recovery<'_> {
         let (active_file, examined, active_base) = active.expect("the last segment is always examined");
         let log_start = self.log_start.max(*sizes.keys().next().expect("there is a segment"));
         let epochs_cut = epochs.truncate_from_end(log_end);
-        let epochs_trimmed = epochs.truncate_from_start(log_start);
-        if epochs_lost || epochs_cut || epochs_trimmed {
+        epochs.truncate_from_start(log_start);
+        if epochs_lost || epochs_cut {
             epochs.store(self.disk)?;
         }
         let mut segments: Vec<Arc<Segment>> = kept
@@ -300,7 +300,8 @@ impl Recovery<'_> {
             self.remove_snapshot(*snapshot, &mut left)?;
         }
         let mut epochs = EpochCache::load(self.disk, self.dir)?.unwrap_or_else(|| EpochCache::empty(self.dir));
-        if epochs.truncate_from_end(base) | epochs.truncate_from_start(base) {
+        epochs.truncate_from_start(base);
+        if epochs.truncate_from_end(base) {
             epochs.store(self.disk)?;
         }
         let file = self.disk.open(&FileKind::Log.path(self.dir, base), OpenMode::Create)?;

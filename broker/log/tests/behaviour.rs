@@ -157,6 +157,72 @@ fn a_full_disk_refuses_the_batch_and_takes_the_next_when_there_is_room() {
 }
 
 #[test]
+fn retention_gives_space_back_on_a_full_disk() {
+    // With room for nothing at all, and with room for what it frees itself.
+    for room_for_freed in [false, true] {
+        let (disk, mut log) = new_log(LogSettings { retention_ms: Some(1000), ..small_settings() });
+        for i in 0..12 {
+            log.append(produced(1, 0, i, 1, &[b'x'; 600]), i / 4, NOW_MS).expect("appended");
+        }
+        let (end, segments) = (log.log_end_offset(), log.segment_count());
+        disk.set_capacity(Some(1 << 30));
+        let used = (1 << 30) - disk.free_bytes(Path::new("/")).expect("space");
+        disk.set_capacity(Some(if room_for_freed { used } else { 0 }));
+        let error = log.append(produced(1, 0, 12, 1, b"x"), 3, NOW_MS).expect_err("full");
+        assert!(matches!(&error, AppendError::Disk(disk) if disk.is_no_space()), "{error}");
+        let deleted = log.apply_retention(NOW_MS + 5000, end).expect("deleting needs no room");
+        assert_eq!((deleted.segments, log.segment_count()), (segments, 1));
+        let left: u64 = disk.list(Path::new(DIR)).expect("listed").iter().map(|entry| entry.len).sum();
+        assert!(left < 600, "only small files are left: {left}");
+        disk.set_capacity(Some(4000));
+        log.append(produced(1, 0, 12, 1, &[b'x'; 600]), 3, NOW_MS).expect("there is room again");
+        let recovery_point = log.recovery_point();
+        drop(log);
+        let (mut log, report) = open(&disk, options(small_settings(), false, recovery_point, 0));
+        assert_eq!((log.log_start_offset(), log.log_end_offset(), report.cut), (end, end + 1, None));
+        assert_eq!(log.epoch_at(end), Some(3));
+        let last = log.append(produced(1, 0, 12, 1, b"x"), 3, NOW_MS).expect("known");
+        assert!(last.duplicate);
+    }
+}
+
+#[test]
+fn producers_of_removed_batches_are_known_after_a_crash_although_the_disk_was_full() {
+    let (disk, mut log) = new_log(LogSettings { retention_ms: Some(1000), ..small_settings() });
+    log.append(produced(1, 0, 0, 1, &[b'x'; 900]), 0, NOW_MS).expect("appended");
+    disk.set_capacity(Some(1 << 30));
+    let used = (1 << 30) - disk.free_bytes(Path::new("/")).expect("space");
+    disk.set_capacity(Some(used));
+    // The roll finds no room for the snapshot; once the segment is gone there is.
+    assert_eq!(log.apply_retention(NOW_MS + 5000, 1).expect("retained").segments, 1);
+    drop(log);
+    let (mut log, _) = open(&disk, options(small_settings(), false, 0, 0));
+    let again = log.append(produced(1, 0, 0, 1, b"x"), 0, NOW_MS).expect("known");
+    assert_eq!((again.base_offset, again.duplicate), (0, true));
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_is_removed_by_the_next_retention() {
+    let (disk, mut log) = new_log(LogSettings { retention_bytes: Some(1500), ..small_settings() });
+    for _ in 0..12 {
+        append(&mut log, NOW_MS, &[b'x'; 600]);
+    }
+    let (end, segments) = (log.log_end_offset(), log.segment_count());
+    disk.inject(Fault { operation: DiskOperation::Remove, path_suffix: ".log".to_owned(), after: 1, times: 1 });
+    log.apply_retention(NOW_MS, end).expect_err("the second segment stays");
+    assert_eq!(log.segment_count(), segments - 1);
+    let start = log.log_start_offset();
+    assert!(matches!(log.reader().read(start - 1, 100, end, true), Err(ReadError::OffsetOutOfRange { .. })));
+    assert_eq!(read_all(&log.reader()).len(), (end - start) as usize);
+    log.apply_retention(NOW_MS, end).expect("retained");
+    assert_eq!(log.log_start_offset(), start);
+    let names: Vec<_> = disk.list(Path::new(DIR)).expect("listed").into_iter().map(|entry| entry.name).collect();
+    let logs = names.iter().filter(|name| name.split('.').nth(1) == Some("log")).count();
+    assert_eq!(logs, log.segment_count(), "nothing is forgotten");
+    assert!(logs < segments - 1);
+}
+
+#[test]
 fn idempotence_holds_over_restarts_and_expires() {
     let (disk, mut log) = new_log(small_settings());
     for i in 0..4 {

@@ -196,6 +196,10 @@ fn check_after_crash(disk: &SimulatedDisk, known: &Known, outage: Outage, what: 
     let expected: Vec<(Offset, Vec<u8>)> =
         (start..end).map(|offset| (offset, known.appended[offset as usize].clone())).collect();
     assert_eq!(read_all(&log.reader()), expected, "{what}");
+    // Each round wrote its eight values in an epoch of its own.
+    for offset in start.max(known.start_asked)..end {
+        assert_eq!(log.epoch_at(offset), Some((offset / 8) as i32), "{what}: epoch at {offset}");
+    }
     // The producer goes on where the log ends; what is in the log is known as a duplicate.
     if end > start {
         let last = log.append(produced(7, 0, end as i32 - 1, 1, b"again"), 9, NOW_MS).expect("a retry");
@@ -210,6 +214,43 @@ fn check_after_crash(disk: &SimulatedDisk, known: &Known, outage: Outage, what: 
     let (log, report) = open(disk, options(small_settings(), false, known.flushed, known.start));
     assert!(report.cut.is_none(), "{what}: {report:?}");
     assert_eq!(log.log_end_offset(), end + 1, "{what}");
+}
+
+#[test]
+fn a_crash_at_every_mutating_call_of_a_retention_leaves_a_log_that_begins_later_and_has_no_hole() {
+    let mut starts = std::collections::BTreeSet::new();
+    for outage in [Outage::PowerLoss, Outage::PowerLossOfAllUnsynced, Outage::ProcessDeath] {
+        for at in 0.. {
+            let disk = new_disk(at);
+            let (mut log, _) = open(&disk, options(small_settings(), false, 0, 0));
+            for i in 0..16 {
+                let value = format!("value {i} {}", "x".repeat(400));
+                log.append(produced(7, 0, i, 1, value.as_bytes()), i / 4, NOW_MS).expect("appended");
+            }
+            log.flush().expect("flushed");
+            log.set_settings(LogSettings { retention_bytes: Some(1500), ..small_settings() });
+            disk.crash_at(Some(at));
+            let done = log.apply_retention(NOW_MS, 16).is_ok();
+            disk.restart(outage);
+            let what = format!("call {at}, {outage:?}");
+            let (mut log, report) = open(&disk, options(small_settings(), false, 16, 0));
+            let start = log.log_start_offset();
+            starts.insert(start);
+            assert_eq!((log.log_end_offset(), &report.cut), (16, &None), "{what}");
+            let offsets: Vec<Offset> = read_all(&log.reader()).into_iter().map(|(offset, _)| offset).collect();
+            assert_eq!(offsets, (start..16).collect::<Vec<_>>(), "{what}");
+            for offset in start..16 {
+                assert_eq!(log.epoch_at(offset), Some((offset / 4) as i32), "{what}: epoch at {offset}");
+            }
+            let last = log.append(produced(7, 0, 15, 1, b"again"), 9, NOW_MS).expect("a retry");
+            assert!(last.duplicate && last.base_offset == 15, "{what}: {last:?}");
+            if done {
+                assert!(at > 10, "retention does something: {at} calls");
+                break;
+            }
+        }
+    }
+    assert!(starts.len() > 2, "crashes hit different segments: {starts:?}");
 }
 
 #[test]
