@@ -167,7 +167,7 @@ fn rebuild_indexes(file: &dyn DiskFile, segment: &Segment) -> Result<SegmentInde
 
 /// Adds index entries as batches come, at Kafka's places: a batch gets one if more than the interval has been written
 /// since the last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct IndexBuilder {
     pub(crate) indexes: SegmentIndexes,
     pub(crate) since_entry: u64,

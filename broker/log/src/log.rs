@@ -10,7 +10,7 @@ use crate::index::SegmentIndexes;
 use crate::partition_metadata;
 use crate::producers::Producers;
 use crate::reader::{LogReader, Shared};
-use crate::recovery::{Recovery, RecoveryProgress, RecoveryReport, remove_if_there, write_indexes};
+use crate::recovery::{Recovery, RecoveryProgress, RecoveryReport, remove_if_there, remove_indexes, write_indexes};
 use crate::segment::{ActiveParts, Segment};
 use crate::settings::LogSettings;
 use odradek_disk::{Disk, DiskError, DiskFile, OpenMode};
@@ -383,26 +383,22 @@ impl Log {
         file.truncate(0)?;
         self.names_changed += 1;
         let sealed = self.active().clone();
-        let parts = sealed.seal().expect("the last segment is active");
-        let indexes = parts.builder.seal();
-        let written = write_indexes(&*self.disk, &self.dir, sealed.base_offset, &indexes);
-        let snapshot = self.write_snapshot();
-        let mut files = vec![parts.file];
-        match (written, snapshot) {
-            (Ok(index_files), Ok(snapshot)) => files.extend(index_files.into_iter().chain(snapshot)),
-            // Both can be made anew from the batches, so the log goes on without them.
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(%error, dir = %self.dir.display(), "an index or producer snapshot was not written");
-                // A part of an index can look whole; its largest timestamp would then be too low.
-                for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
-                    if let Err(error) = remove_if_there(&*self.disk, &kind.path(&self.dir, sealed.base_offset)) {
-                        tracing::warn!(%error, "a partly written index stays");
-                    }
-                }
+        // Readers find the indexes in memory until their files are whole: old or partial files of the same names would
+        // be taken for the segment's, and be kept.
+        let indexes = sealed.with_active(|parts| parts.builder.clone().seal()).expect("the last segment is active");
+        let mut files = vec![self.active_file.clone()];
+        match write_indexes(&*self.disk, &self.dir, sealed.base_offset, &indexes) {
+            Ok(index_files) => files.extend(index_files),
+            // They can be made anew from the batches, so the log goes on without them.
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.dir.display(), "the indexes of a segment were not written");
+                remove_indexes(&*self.disk, &self.dir, sealed.base_offset);
             }
         }
+        sealed.seal();
         let (base, since) = (sealed.base_offset, self.names_changed);
         self.unflushed_files.extend(files.into_iter().map(|file| UnflushedFile { base_offset: base, since, file }));
+        self.keep_snapshot();
         let parts = ActiveParts { file: file.clone(), builder: IndexBuilder::new(base_offset) };
         let id = self.cache.next_id();
         self.segments.push(Arc::new(Segment::active(&self.dir, base_offset, 0, id, now_ms, -1, parts)));
@@ -547,13 +543,7 @@ impl Log {
         self.check_writable()?;
         let snapshot = self.write_snapshot()?;
         let active = self.active().clone();
-        let indexes = active
-            .with_active(|parts| {
-                let mut indexes = parts.builder.indexes.clone();
-                indexes.push_time(parts.builder.max);
-                indexes
-            })
-            .expect("the last segment is active");
+        let indexes = active.with_active(|parts| parts.builder.clone().seal()).expect("the last segment is active");
         let files = write_indexes(&*self.disk, &self.dir, active.base_offset, &indexes)?;
         for file in snapshot.iter().chain(&files) {
             file.sync()?;

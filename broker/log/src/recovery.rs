@@ -544,6 +544,16 @@ pub(crate) fn write_indexes(
     Ok([write(FileKind::OffsetIndex, indexes.encode_offsets())?, write(FileKind::TimeIndex, indexes.encode_times())?])
 }
 
+/// Removes index files that were not wholly written: a part of one can look whole, and the largest timestamp in it would
+/// let retention take the segment too early. Readers make them anew from the batches.
+pub(crate) fn remove_indexes(disk: &dyn Disk, dir: &Path, base: Offset) {
+    for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+        if let Err(error) = remove_if_there(disk, &kind.path(dir, base)) {
+            tracing::warn!(%error, "a partly written index stays");
+        }
+    }
+}
+
 /// Removes a segment's files. The batches go last, so that a crash in between leaves a segment, not strays of one.
 pub(crate) fn remove_segment_files(disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), odradek_disk::DiskError> {
     for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::Log] {

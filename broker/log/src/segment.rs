@@ -95,9 +95,9 @@ impl Segment {
         lock(&self.active).as_mut().map(work)
     }
 
-    /// Turns the active segment into a sealed one and hands out its parts.
-    pub(crate) fn seal(&self) -> Option<ActiveParts> {
-        lock(&self.active).take()
+    /// Turns the active segment into a sealed one: from here on readers use its index files.
+    pub(crate) fn seal(&self) {
+        *lock(&self.active) = None;
     }
 
     pub(crate) fn dir(&self) -> &Path {
