@@ -80,14 +80,18 @@ impl SegmentCache {
         };
         let loaded = Arc::new(LoadedSegment { file, indexes });
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.insert(segment.id, loaded.clone());
-        state.shrink(self.segments_max, self.index_bytes_max);
+        // One that went while it was loaded is not kept: an open file holds the space of a removed one.
+        if !segment.is_gone() {
+            state.insert(segment.id, loaded.clone());
+            state.shrink(self.segments_max, self.index_bytes_max);
+        }
         Ok(loaded)
     }
 
-    /// Forgets a segment that is gone.
-    pub(crate) fn forget(&self, id: u64) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    /// Forgets a segment that is gone, also for readers that are loading it now.
+    pub(crate) fn forget(&self, segment: &Segment) {
+        segment.set_gone();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(segment.id);
     }
 }
 

@@ -127,7 +127,7 @@ impl Log {
             if outcome.is_err() {
                 break;
             }
-            self.cache.forget(segment.id);
+            self.cache.forget(segment);
             deleted.segments += 1;
             deleted.bytes += segment.size();
         }
@@ -191,7 +191,7 @@ impl Log {
 
     fn start_over(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         for segment in self.segments.drain(..).rev() {
-            self.cache.forget(segment.id);
+            self.cache.forget(&segment);
             remove_segment_files(&*self.disk, &self.dir, segment.base_offset)?;
         }
         let file = self.disk.open(&FileKind::Log.path(&self.dir, offset), OpenMode::Create)?;
@@ -211,11 +211,11 @@ impl Log {
     fn cut_at(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         while self.active().base_offset >= offset {
             let segment = self.segments.pop().expect("the first segment begins below the cut");
-            self.cache.forget(segment.id);
+            self.cache.forget(&segment);
             remove_segment_files(&*self.disk, &self.dir, segment.base_offset)?;
         }
         let last = self.segments.pop().expect("the first segment begins below the cut");
-        self.cache.forget(last.id);
+        self.cache.forget(&last);
         let base = last.base_offset;
         let file = self.disk.open(&last.path, OpenMode::ReadWrite)?;
         // The indexes on disk would point beyond the cut; they are written again when the segment is sealed.

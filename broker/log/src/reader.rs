@@ -246,20 +246,28 @@ impl LogReader {
     /// The record below `up_to` with the largest timestamp, the first if there are several.
     /// Looks at the newest batch of the segment that has it; a batch at or above `up_to` does not count.
     pub fn max_timestamp(&self, up_to: Offset) -> Result<Option<FoundTimestamp>, ReadError> {
+        loop {
+            let start = self.log_start_offset();
+            match self.max_timestamp_from(start, up_to) {
+                // Retention took a segment meanwhile: what is left is looked at again. The start rises each time.
+                Err(ReadError::Disk(error))
+                    if error.kind == DiskErrorKind::NotFound && self.log_start_offset() > start => {}
+                found => return found,
+            }
+        }
+    }
+
+    fn max_timestamp_from(&self, start: Offset, up_to: Offset) -> Result<Option<FoundTimestamp>, ReadError> {
         let (disk, cache) = (&*self.shared.disk, &*self.shared.cache);
-        let start = self.log_start_offset();
         let mut best: Option<TimestampOffset> = None;
-        for segment in self.shared.segments().iter() {
+        let segments = self.shared.segments();
+        for (at, segment) in segments.iter().enumerate() {
             if segment.base_offset >= up_to {
                 break;
             }
+            let is_below_start = segments.get(at + 1).is_some_and(|next| next.base_offset <= start);
             let is_newer = |timestamp: Timestamp| timestamp >= 0 && best.is_none_or(|best| timestamp > best.timestamp);
-            let largest = match segment.max_timestamp(disk, cache) {
-                Ok(largest) => largest,
-                Err(ReadError::Disk(error)) if error.kind == DiskErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            if !is_newer(largest) {
+            if is_below_start || !is_newer(segment.max_timestamp(disk, cache)?) {
                 continue;
             }
             let newest = segment.max_time(disk, cache)?;

@@ -13,7 +13,7 @@ use odradek_disk::{Disk, DiskFile};
 use odradek_model::{Offset, Timestamp};
 use odradek_records::BatchHeader;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Places where recent reads ended: a consumer's next read begins exactly there. Four serve four consumers at
@@ -42,6 +42,8 @@ pub(crate) struct Segment {
     size: AtomicU64,
     max_timestamp: AtomicI64,
     active: Mutex<Option<ActiveParts>>,
+    /// Whether its files are removed or cut: the cache keeps it no more.
+    gone: AtomicBool,
     hints: Mutex<[(Offset, u64); HINTS]>,
 }
 
@@ -60,6 +62,7 @@ impl Segment {
             size: AtomicU64::new(size),
             max_timestamp: AtomicI64::new(UNKNOWN_TIMESTAMP),
             active: Mutex::new(None),
+            gone: AtomicBool::new(false),
             hints: Mutex::new([(-1, 0); HINTS]),
         }
     }
@@ -98,6 +101,14 @@ impl Segment {
     /// Turns the active segment into a sealed one: from here on readers use its index files.
     pub(crate) fn seal(&self) {
         *lock(&self.active) = None;
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{NOW_MS, batch, new_disk, options, small_settings};
+use harness::{DIR, NOW_MS, batch, new_disk, options, small_settings};
 use odradek_disk::{DirEntry, Disk, DiskError, DiskFile, DiskLock, OpenMode, SimulatedDisk};
 use odradek_log::{Log, LogOptions, LogSettings, SegmentCache};
 use std::fmt::{Debug, Formatter};
@@ -91,6 +91,16 @@ fn open(disk: &Watched, cache: &Arc<SegmentCache>, options: LogOptions) -> Log {
     Log::open(Arc::new(disk.clone()), cache.clone(), options, NOW_MS, &mut |_| {}).expect("opened").0
 }
 
+/// Four segments of two records each, a second apart, and the active one.
+fn four_segments(disk: &Watched, cache: &Arc<SegmentCache>) -> Log {
+    let mut log = open(disk, cache, options(small_settings(), false, 0, 0));
+    for i in 0..9 {
+        log.append(batch(NOW_MS + i * 1000, &[b'x'; 600]), 0, NOW_MS).expect("appended");
+    }
+    assert_eq!(log.segment_count(), 5);
+    log
+}
+
 #[test]
 fn a_reader_during_a_roll_does_not_keep_the_indexes_of_an_earlier_stop() {
     let (disk, cache) = (Watched::new(), Arc::<SegmentCache>::default());
@@ -116,4 +126,33 @@ fn a_reader_during_a_roll_does_not_keep_the_indexes_of_an_earlier_stop() {
     log.set_settings(LogSettings { retention_ms: Some(3000), ..small_settings() });
     let deleted = log.apply_retention(NOW_MS + 4000, log.log_end_offset()).expect("retained");
     assert_eq!(deleted.segments, 0, "the first segment holds a record of the future");
+}
+
+#[test]
+fn a_segment_that_goes_while_it_is_loaded_does_not_stay_open() {
+    let (disk, cache) = (Watched::new(), Arc::<SegmentCache>::default());
+    let log = Arc::new(Mutex::new(four_segments(&disk, &cache)));
+    let reader = log.lock().expect("free").reader();
+    // Its batches are open by then, its indexes are not.
+    disk.before_open(".index", OpenMode::Read, {
+        let log = log.clone();
+        move || assert_eq!(log.lock().expect("free").advance_log_start(8).expect("advanced").segments, 4)
+    });
+    let slice = reader.read(0, 100, 9, true).expect("what is open can still be read");
+    assert_eq!(slice.next_offset, 1);
+    assert_eq!(cache.open_segments(), 0, "nothing holds the space of the removed file");
+}
+
+#[test]
+fn the_newest_record_is_found_although_retention_takes_segments_meanwhile() {
+    let (disk, cache) = (Watched::new(), Arc::<SegmentCache>::default());
+    let log = Arc::new(Mutex::new(four_segments(&disk, &cache)));
+    let reader = log.lock().expect("free").reader();
+    disk.before_open(".log", OpenMode::Read, {
+        let log = log.clone();
+        move || assert_eq!(log.lock().expect("free").advance_log_start(4).expect("advanced").segments, 2)
+    });
+    let newest = reader.max_timestamp(9).expect("not an error of the disk").expect("there");
+    assert_eq!((newest.offset, newest.timestamp), (8, NOW_MS + 8000));
+    assert!(disk.exists(&Path::new(DIR).join("00000000000000000004.log")).expect("looked"));
 }
