@@ -229,9 +229,16 @@ impl Partition {
         self.wake_all(ProduceOutcome::NotLeader)
     }
 
-    /// Forces the log to the disk and leaves what makes the next start quick. After [`Partition::close`] only.
+    /// Whether a [`FlushJob`] was taken whose end has not been reported.
+    pub fn is_flushing(&self) -> bool {
+        self.flush_running
+    }
+
+    /// Forces the log to the disk and leaves what makes the next start quick. After [`Partition::close`] only, and once
+    /// no sync runs: the failure of one is told to one caller only, and a second sync of the same files would succeed.
     pub fn close_log(&mut self) -> Result<(), StorageError> {
         assert!(self.closed.is_some(), "a partition is closed before its log");
+        assert!(!self.flush_running, "a sync that runs is waited for");
         self.log.close()
     }
 

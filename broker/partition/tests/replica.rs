@@ -505,6 +505,18 @@ fn closing_wakes_everyone_and_takes_nothing_more() {
     partition.close_log().expect("closed");
 }
 
+#[test]
+fn a_running_sync_is_known_until_its_end_is_reported() {
+    let (mut partition, _) = leading(PartitionSettings { min_insync_replicas: 1, flush_messages: Some(1) });
+    append(&mut partition, 1);
+    let job = partition.flush_job().expect("something to force");
+    partition.close();
+    assert!(partition.is_flushing() && partition.flush_job().is_none());
+    partition.flushed((job.run)());
+    assert!(!partition.is_flushing());
+    partition.close_log().expect("closed");
+}
+
 /// The share of a core that waits cost is what an append costs with them beside what it costs without.
 #[test]
 fn a_thousand_waiting_fetches_cost_an_append_nothing() {

@@ -265,7 +265,7 @@ impl Broker {
         let Some(topic) = self.replicas.remove(id) else { return };
         let mut renamed = Vec::new();
         for replica in topic.partitions.iter().flatten() {
-            replica.close();
+            replica.delete();
             match self.folder.rename_deleted(&replica.topic, replica.index, self.random.uuid()) {
                 Ok(path) => renamed.push(path),
                 // The next start finds it as a stray.

@@ -4,8 +4,8 @@
 //!
 //! Batches are judged before the lock is taken and read after it is given back: it is held for the log's write only.
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName, TopicSettings};
@@ -43,7 +43,8 @@ enum Waiter {
 pub struct ReplicaContext {
     /// Where syncs run: on threads that may block.
     pub runtime: Handle,
-    /// A failed sync ends the broker: what was acknowledged may be gone, and only a restart finds out.
+    /// A failed sync ends the broker: what was acknowledged may be gone, and only a restart finds out. Not so if the
+    /// partition is being deleted.
     pub failure: Arc<Failure>,
 }
 
@@ -79,6 +80,10 @@ pub struct Replica {
     pub metrics: TopicMetrics,
     context: ReplicaContext,
     partition: Mutex<Partition>,
+    /// Told at the end of each sync.
+    sync_ended: Condvar,
+    /// Whether the topic is gone: what becomes of the log's bytes matters no more.
+    deleted: AtomicBool,
     next_token: AtomicU64,
     waiters: Mutex<HashMap<WaitToken, Waiter>>,
 }
@@ -95,6 +100,8 @@ impl Replica {
             metrics,
             context,
             partition: Mutex::new(partition),
+            sync_ended: Condvar::new(),
+            deleted: AtomicBool::new(false),
             next_token: AtomicU64::new(0),
             waiters: Mutex::default(),
         })
@@ -209,10 +216,13 @@ impl Replica {
         };
         let result = (job.run)();
         let kept = result.is_ok();
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !self.deleted.load(Ordering::Acquire)
+        {
             self.context.failure.fail(format!("{}-{}: {error}", self.topic, self.index));
         }
         let effects = self.lock().flushed(result);
+        self.sync_ended.notify_all();
         self.carry_out(effects);
         kept
     }
@@ -222,15 +232,31 @@ impl Replica {
         self.lock().advance_log_start(offset)
     }
 
-    /// The broker stops or the topic is deleted: everybody who waits is woken, nothing is taken any more.
+    /// The broker stops: everybody who waits is woken, nothing is taken any more.
     pub fn close(self: &Arc<Self>) {
         let effects = self.lock().close();
         self.carry_out(effects);
     }
 
-    /// Forces the log to the disk after [`Self::close`], so that the next start needs no recovery. Blocks.
+    /// The topic is deleted: as [`Self::close`], and a sync that still runs is waited for, so that the folder may go; its
+    /// failure does not matter. Blocks.
+    pub fn delete(self: &Arc<Self>) {
+        self.deleted.store(true, Ordering::Release);
+        self.close();
+        drop(self.lock_when_synced());
+    }
+
+    /// Forces the log to the disk after [`Self::close`], so that the next start needs no recovery. A sync that still
+    /// runs is waited for, and fails this if it fails. Blocks.
     pub fn close_log(&self) -> Result<(), StorageError> {
-        self.lock().close_log()
+        self.lock_when_synced().close_log()
+    }
+
+    /// After [`Self::close`] no sync begins, so the wait is for one at most.
+    fn lock_when_synced(&self) -> MutexGuard<'_, Partition> {
+        self.sync_ended
+            .wait_while(self.lock(), |partition| partition.is_flushing())
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn carry_out(self: &Arc<Self>, effects: Vec<Effect>) {

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A broker's replicas over a disk that fails or takes its time: which failed sync ends the broker, and what a clean stop
+//! waits for.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use odradek_disk::{
+    DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, Fault, OpenMode, SimulatedDisk,
+};
+use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
+use odradek_metadata::{Image, Record, apply};
+use odradek_model::{BrokerId, ClusterId};
+use odradek_partition::{Acks, Appended};
+use odradek_records::{BatchBuilder, BatchOptions};
+use odradek_server::broker::{Broker, BrokerParts};
+use odradek_server::clock::{Clock, Random};
+use odradek_server::failure::Failure;
+use odradek_server::folder::ReplicaFolder;
+use odradek_server::metrics::Metrics;
+use odradek_server::net::budget::Budget;
+use odradek_server::replica::Replica;
+use odradek_server::settings::BrokerSettings;
+use tokio::runtime::Runtime;
+
+const DATA: &str = "/data";
+const CLEAN_MARKER: &str = "/data/.kafka_cleanshutdown";
+/// How long a wait may take that must end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test looks whether something happens that must not.
+const GLANCE: Duration = Duration::from_millis(100);
+
+// === the disk ===
+
+/// A simulated disk whose next sync of a log can be held.
+#[derive(Debug, Clone)]
+struct SlowDisk {
+    disk: SimulatedDisk,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+enum GateState {
+    #[default]
+    Open,
+    /// The next sync waits.
+    Shut,
+    /// It waits; those after it do not.
+    Held,
+}
+
+impl Gate {
+    fn set(&self, state: GateState) {
+        *self.state.lock().unwrap() = state;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        if *state == GateState::Shut {
+            *state = GateState::Held;
+            self.changed.notify_all();
+            drop(self.changed.wait_while(state, |state| *state == GateState::Held).unwrap());
+        }
+    }
+
+    fn wait_until_held(&self) {
+        let state = self.state.lock().unwrap();
+        let held = self.changed.wait_timeout_while(state, PATIENCE, |state| *state != GateState::Held).unwrap();
+        assert!(!held.1.timed_out(), "a sync begins");
+    }
+}
+
+#[derive(Debug)]
+struct SlowFile {
+    file: Arc<dyn DiskFile>,
+    gate: Option<Arc<Gate>>,
+}
+
+impl DiskFile for SlowFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
+        self.file.read_at(buffer, offset)
+    }
+    fn read_append(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<usize, DiskError> {
+        self.file.read_append(buffer, len, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.file.write_at(bytes, offset)
+    }
+    fn truncate(&self, len: u64) -> Result<(), DiskError> {
+        self.file.truncate(len)
+    }
+    fn sync(&self) -> Result<(), DiskError> {
+        if let Some(gate) = &self.gate {
+            gate.pass();
+        }
+        self.file.sync()
+    }
+    fn len(&self) -> Result<u64, DiskError> {
+        self.file.len()
+    }
+}
+
+impl Disk for SlowDisk {
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.create_dir_all(path)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        self.disk.list(dir)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        let gate = is_log.then(|| Arc::clone(&self.gate));
+        Ok(Arc::new(SlowFile { file: self.disk.open(path, mode)?, gate }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove_dir_all(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        self.disk.sync_dir(dir)
+    }
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        self.disk.file_len(path)
+    }
+    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
+        self.disk.exists(path)
+    }
+    fn free_bytes(&self, path: &Path) -> Result<u64, DiskError> {
+        self.disk.free_bytes(path)
+    }
+    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
+        self.disk.lock(path)
+    }
+}
+
+// === the broker ===
+
+#[derive(Debug)]
+struct Noon;
+
+impl Clock for Noon {
+    fn now_ms(&self) -> i64 {
+        1_700_000_000_000
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counting(AtomicU64);
+
+impl Random for Counting {
+    fn bytes(&self) -> [u8; 16] {
+        u128::from(self.0.fetch_add(1, Ordering::Relaxed)).to_be_bytes()
+    }
+}
+
+struct Rig {
+    disk: SlowDisk,
+    runtime: Runtime,
+}
+
+struct Started {
+    broker: Arc<Broker>,
+    failure: Arc<Failure>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let disk = SlowDisk { disk: SimulatedDisk::new(1), gate: Arc::default() };
+        disk.create_dir_all(Path::new(DATA)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        Self { disk, runtime: Runtime::new().unwrap() }
+    }
+
+    /// A broker on what the disk holds.
+    fn start(&self, image: &Image) -> Started {
+        let failure = Arc::new(Failure::default());
+        let broker = Broker::new(BrokerParts {
+            id: BrokerId(1),
+            cluster_id: ClusterId::new("test").unwrap(),
+            settings: BrokerSettings::parse(BTreeMap::new()).unwrap(),
+            clock: Arc::new(Noon),
+            random: Arc::new(Counting::default()),
+            metrics: Arc::new(Metrics::new(std::iter::empty())),
+            controller: odradek_server::controller::channel().0,
+            reads: Budget::new(1 << 20),
+            folder: Arc::new(ReplicaFolder::open(Arc::new(self.disk.clone()), PathBuf::from(DATA)).unwrap()),
+            runtime: self.runtime.handle().clone(),
+            health: Arc::default(),
+            failure: Arc::clone(&failure),
+        });
+        broker.recover(Arc::new(image.clone())).unwrap();
+        Started { broker, failure }
+    }
+
+    fn fail(&self, operation: DiskOperation, path_suffix: &str) {
+        self.disk.disk.inject(Fault { operation, path_suffix: path_suffix.to_owned(), after: 0, times: 1 });
+    }
+}
+
+impl Started {
+    fn replica(&self, topic: &str) -> Arc<Replica> {
+        Arc::clone(self.broker.replicas.topic(topic).unwrap().partition(0).unwrap())
+    }
+}
+
+fn changed(image: &Image, records: impl IntoIterator<Item = Record>) -> Image {
+    records.into_iter().fold(image.clone(), |image, record| apply(&image, 1, &record).unwrap())
+}
+
+/// The image with one more topic of one partition.
+fn with_topic(image: &Image, id: u8, name: &str, flush_messages: Option<&str>) -> Image {
+    let topic_id = bytes::Bytes::from(vec![id; 16]);
+    let mut records: Vec<Record> = vec![TopicRecord { id: topic_id.clone(), name: name.to_owned() }.into()];
+    if let Some(count) = flush_messages {
+        let (name, value) = ("flush.messages".to_owned(), Some(count.to_owned()));
+        records.push(TopicSettingRecord { topic_id: topic_id.clone(), name, value }.into());
+    }
+    let partition = PartitionRecord {
+        topic_id,
+        partition: 0,
+        replicas: vec![1],
+        isr: vec![1],
+        leader: 1,
+        leader_epoch: 0,
+        partition_epoch: 0,
+    };
+    records.push(partition.into());
+    changed(image, records)
+}
+
+fn without_topic(image: &Image, id: u8) -> Image {
+    changed(image, [RemoveTopicRecord { id: bytes::Bytes::from(vec![id; 16]) }.into()])
+}
+
+/// A batch of an idempotent producer.
+fn append(replica: &Arc<Replica>, sequence: i32) -> Appended {
+    let options =
+        BatchOptions { producer_id: 7, producer_epoch: 0, base_sequence: sequence, ..BatchOptions::default() };
+    let mut batch = BatchBuilder::new(options);
+    batch.append(Noon.now_ms(), None, Some(b"value"), &[]);
+    replica.append(batch.build_validated(), Acks::All, Noon.now_ms()).unwrap()
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits a little and says whether the thread has ended meanwhile.
+fn ends_soon<T>(thread: &std::thread::JoinHandle<T>) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < GLANCE && !thread.is_finished() {
+        std::thread::yield_now();
+    }
+    thread.is_finished()
+}
+
+// === deletion ===
+
+#[test]
+fn deleting_a_topic_waits_for_its_sync_and_its_failure_ends_nothing() {
+    for fails in [false, true] {
+        let rig = Rig::new();
+        let image = with_topic(&Image::empty(), 1, "orders", Some("1"));
+        let started = rig.start(&Image::empty());
+        started.broker.publish(Arc::new(image.clone()));
+        rig.disk.gate.set(GateState::Shut);
+        let replica = started.replica("orders");
+        append(&replica, 0);
+        rig.disk.gate.wait_until_held();
+        let broker = Arc::clone(&started.broker);
+        let after = Arc::new(without_topic(&image, 1));
+        let deleting = std::thread::spawn(move || broker.publish(after));
+        eventually("the replica closes", || replica.view(None).is_err());
+        assert!(!ends_soon(&deleting), "the sync still needs the folder");
+        assert!(rig.disk.exists(Path::new("/data/orders-0")).unwrap());
+        if fails {
+            rig.fail(DiskOperation::Sync, ".log");
+        }
+        rig.disk.gate.set(GateState::Open);
+        deleting.join().unwrap();
+        assert!(!rig.disk.exists(Path::new("/data/orders-0")).unwrap());
+        assert_eq!(started.failure.reason(), None, "fails: {fails}");
+        // Another partition's failure does end it.
+        started.broker.publish(Arc::new(with_topic(&Image::empty(), 2, "payments", Some("1"))));
+        rig.fail(DiskOperation::Sync, "payments-0/00000000000000000000.log");
+        append(&started.replica("payments"), 0);
+        eventually("the broker gives up", || started.failure.reason().is_some());
+    }
+}
+
+// === a clean stop ===
+
+#[test]
+fn a_clean_stop_waits_for_a_sync_and_is_not_clean_if_it_fails() {
+    for fails in [false, true] {
+        let rig = Rig::new();
+        let started = rig.start(&Image::empty());
+        started.broker.publish(Arc::new(with_topic(&Image::empty(), 1, "orders", Some("1"))));
+        rig.disk.gate.set(GateState::Shut);
+        append(&started.replica("orders"), 0);
+        rig.disk.gate.wait_until_held();
+        let broker = Arc::clone(&started.broker);
+        let closing = std::thread::spawn(move || broker.close());
+        assert!(!ends_soon(&closing), "a sync runs, and it may fail");
+        assert!(!rig.disk.exists(Path::new(CLEAN_MARKER)).unwrap());
+        if fails {
+            rig.fail(DiskOperation::Sync, ".log");
+        }
+        rig.disk.gate.set(GateState::Open);
+        closing.join().unwrap();
+        assert_eq!(rig.disk.exists(Path::new(CLEAN_MARKER)).unwrap(), !fails);
+    }
+}
