@@ -234,6 +234,7 @@ impl Broker {
                 return None;
             }
         };
+        let mut effects = Vec::new();
         if image.leader == Some(self.id) {
             let leadership = Leadership {
                 leader_epoch: image.leader_epoch,
@@ -241,10 +242,12 @@ impl Broker {
                 replicas: image.replicas.clone(),
                 in_sync: image.isr.clone(),
             };
-            // Nobody waits yet, and a sync is asked for again by the first append.
-            if let Err(error) = partition.lead(leadership) {
-                tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
-                return None;
+            match partition.lead(leadership) {
+                Ok(asked) => effects = asked,
+                Err(error) => {
+                    tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
+                    return None;
+                }
             }
         }
         if !is_new {
@@ -258,7 +261,9 @@ impl Broker {
             metrics: metrics.clone(),
             partition,
         };
-        Some(Replica::new(parts, self.replica_context.clone()))
+        let replica = Replica::new(parts, self.replica_context.clone());
+        replica.begin(effects);
+        Some(replica)
     }
 
     fn delete_replicas(&self, id: TopicId) {

@@ -107,6 +107,23 @@ impl Replica {
         })
     }
 
+    /// Carries out what the beginning of a reign asks for. Where records count as committed only once they are on the
+    /// disk, they are synced here and now: whoever reads next, the coordinator of a journal among them, finds all that
+    /// the log holds. Blocks.
+    pub fn begin(self: &Arc<Self>, effects: Vec<Effect>) {
+        let (syncs, others): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| *effect == Effect::Flush);
+        self.carry_out(others);
+        let is_behind = {
+            let partition = self.lock();
+            partition.high_watermark() < partition.log_end_offset()
+        };
+        if is_behind && !syncs.is_empty() {
+            self.flush();
+        } else {
+            self.carry_out(syncs);
+        }
+    }
+
     /// Judges a produced batch and appends it.
     pub fn produce(
         self: &Arc<Self>,

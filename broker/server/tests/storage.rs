@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A broker's replicas over a disk that fails or takes its time: which failed sync ends the broker, and what a clean stop
-//! waits for.
+//! A broker's replicas over a disk that dies, fails or takes its time: what counts after a kill, which failed sync ends
+//! the broker, and what a clean stop waits for.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,15 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use odradek_disk::{
-    DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, Fault, OpenMode, SimulatedDisk,
+    DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, Fault, OpenMode, Outage, SimulatedDisk,
+};
+use odradek_groups::{
+    OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit, TopicFetch,
 };
 use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
 use odradek_metadata::{Image, Record, apply};
-use odradek_model::{BrokerId, ClusterId};
-use odradek_partition::{Acks, Appended};
+use odradek_model::{BrokerId, ClusterId, TopicId};
+use odradek_partition::{Acks, Appended, ProduceOutcome};
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::broker::{Broker, BrokerParts};
 use odradek_server::clock::{Clock, Random};
@@ -207,6 +210,10 @@ impl Rig {
         Started { broker, failure }
     }
 
+    fn kill(&self) {
+        self.disk.disk.restart(Outage::ProcessDeath);
+    }
+
     fn fail(&self, operation: DiskOperation, path_suffix: &str) {
         self.disk.disk.inject(Fault { operation, path_suffix: path_suffix.to_owned(), after: 0, times: 1 });
     }
@@ -271,6 +278,70 @@ fn ends_soon<T>(thread: &std::thread::JoinHandle<T>) -> bool {
         std::thread::yield_now();
     }
     thread.is_finished()
+}
+
+// === after a kill ===
+
+#[test]
+fn with_flush_messages_1_everything_that_survived_a_kill_counts_from_the_start() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", Some("1"));
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    for sequence in 0..3 {
+        append(&first.replica("orders"), sequence);
+    }
+    rig.kill();
+    let second = rig.start(&image);
+    let replica = second.replica("orders");
+    assert_eq!(replica.view(None).unwrap().high_watermark(), 3);
+    // A producer that was not answered sends again: the batch is there, and committed.
+    let again = append(&replica, 2);
+    assert!(again.duplicate);
+    assert!(matches!(replica.when_committed(again.required_offset), Some(Ok(ProduceOutcome::Committed))));
+    assert_eq!(replica.checkpoints(), (3, 3, 0), "it is on the disk now");
+}
+
+#[test]
+fn with_flush_messages_1_commits_that_survived_a_kill_are_loaded() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "__consumer_offsets", Some("1"));
+    let ask = |started: &Started, request| {
+        rig.runtime.block_on(started.broker.coordinators.start("group", request).wait()).unwrap()
+    };
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    let partitions = vec![PartitionCommit { partition: 0, offset: 42, leader_epoch: 0, metadata: None }];
+    let commit = OffsetCommit {
+        group_id: "group".into(),
+        generation_id: -1,
+        member_id: "".into(),
+        group_instance_id: None,
+        retention_time_ms: -1,
+        knows_group_id_not_found: true,
+        topics: vec![TopicCommit { topic: "orders".into(), topic_id: TopicId::ZERO, partitions }],
+    };
+    assert!(matches!(ask(&first, Request::Commit(commit)), Response::Commit(_)));
+    rig.kill();
+    let second = rig.start(&image);
+    let topics = vec![TopicFetch { topic: "orders".into(), topic_id: TopicId::ZERO, partitions: vec![0] }];
+    let fetch = OffsetFetch { group_id: "group".into(), topics: Some(topics), require_stable: false };
+    let Response::Fetch(fetched) = ask(&second, Request::Fetch(fetch)) else { panic!("a fetch is answered as one") };
+    assert_eq!(fetched.topics[0].partitions[0].offset, 42);
+}
+
+#[test]
+fn a_sync_that_fails_at_the_start_ends_the_broker() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", Some("1"));
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    append(&first.replica("orders"), 0);
+    rig.kill();
+    rig.fail(DiskOperation::Sync, "orders-0/00000000000000000000.log");
+    let second = rig.start(&image);
+    assert!(second.failure.reason().is_some());
+    assert!(second.replica("orders").view(None).is_err(), "nothing is served that may be lost");
 }
 
 // === deletion ===
