@@ -167,14 +167,16 @@ impl Broker {
             own.then(|| self.open_replica(topic, *index, partition, settings, metrics, is_new))
         });
         let mut topics: BTreeMap<TopicId, TopicReplicas> = BTreeMap::new();
-        for ((topic, ..), replica) in wanted.iter().zip(opened) {
+        for ((topic, index, ..), replica) in wanted.iter().zip(opened) {
             let entry = topics.entry(topic.id).or_insert_with(|| TopicReplicas {
                 name: topic.name.clone(),
                 id: topic.id,
                 partitions: Vec::new(),
-                offline: 0,
+                offline: Vec::new(),
             });
-            entry.offline += usize::from(matches!(replica, Some(None)));
+            if matches!(replica, Some(None)) {
+                entry.offline.push(*index as i32);
+            }
             entry.partitions.push(replica.flatten());
         }
         let changed = !deleted.is_empty() || !topics.is_empty();
@@ -187,9 +189,8 @@ impl Broker {
         if is_new && changed {
             // The checkpoints know partitions by name: a topic that comes back under its name must not meet, after a
             // kill, the log start and the recovery point of the one that was deleted. Nothing is served before.
-            let replicas = self.replicas.all();
-            let written = (self.folder.checkpoint_logs(&replicas))
-                .and_then(|()| self.folder.checkpoint_high_watermarks(&replicas));
+            let written = (self.folder.checkpoint_logs(&self.replicas))
+                .and_then(|()| self.folder.checkpoint_high_watermarks(&self.replicas));
             if let Err(error) = written {
                 self.replica_context.failure.fail(format!("checkpoints after a change of topics: {error}"));
             }
@@ -305,12 +306,12 @@ impl Broker {
         tasks.spawn(async move { broker.coordinators.run_timers(stop).await });
         let every = |name: &str| self.settings.time(name);
         self.repeat(tasks, stopping, every("replica.high.watermark.checkpoint.interval.ms"), |broker| {
-            if let Err(error) = broker.folder.checkpoint_high_watermarks(&broker.replicas.all()) {
+            if let Err(error) = broker.folder.checkpoint_high_watermarks(&broker.replicas) {
                 tracing::warn!(%error, "high watermarks are not checkpointed");
             }
         });
         self.repeat(tasks, stopping, every("log.flush.offset.checkpoint.interval.ms"), |broker| {
-            if let Err(error) = broker.folder.checkpoint_logs(&broker.replicas.all()) {
+            if let Err(error) = broker.folder.checkpoint_logs(&broker.replicas) {
                 tracing::warn!(%error, "recovery points are not checkpointed");
             }
         });
@@ -351,8 +352,8 @@ impl Broker {
                 tracing::error!(topic = %replica.topic, index = replica.index, %error, "the log is not closed cleanly");
             })
         });
-        let outcome = (self.folder.checkpoint_high_watermarks(&replicas))
-            .and_then(|()| self.folder.checkpoint_logs(&replicas))
+        let outcome = (self.folder.checkpoint_high_watermarks(&self.replicas))
+            .and_then(|()| self.folder.checkpoint_logs(&self.replicas))
             .and_then(|()| {
                 // A replica that could not be opened was not closed either: the next start has to recover it.
                 let clean = closed.iter().all(Result::is_ok) && self.replicas.offline() == 0;

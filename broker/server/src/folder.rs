@@ -14,12 +14,12 @@ use odradek_log::{
     RECOVERY_POINT_CHECKPOINT, RecoveryProgress, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
     write_offset_checkpoint,
 };
-use odradek_model::{Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
+use odradek_model::{Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
 use odradek_partition::{Partition, PartitionSettings};
 use uuid::Uuid;
 
 use crate::health::LogRecovery;
-use crate::replica::Replica;
+use crate::replicas::Replicas;
 
 /// Kafka's name for the marker of a clean stop.
 const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
@@ -34,15 +34,16 @@ pub struct ReplicaFolder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     cache: Arc<SegmentCache>,
-    past: Past,
+    /// Whether the last run closed all its logs.
+    clean: bool,
+    past: Mutex<Past>,
     /// What was last written, so that an idle broker writes nothing.
     written: Mutex<Written>,
 }
 
-/// What the last run left.
+/// What the last run left, by topics' names. Of a replica that cannot be opened it is all that is known.
 #[derive(Debug, Default)]
 struct Past {
-    clean: bool,
     high_watermarks: PartitionOffsets,
     recovery_points: PartitionOffsets,
     log_starts: PartitionOffsets,
@@ -89,12 +90,11 @@ impl ReplicaFolder {
             Ok(offsets)
         };
         let past = Past {
-            clean,
             high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_starts: read(LOG_START_CHECKPOINT)?,
         };
-        Ok(Self { disk, path, cache: Arc::default(), past, written: Mutex::default() })
+        Ok(Self { disk, path, cache: Arc::default(), clean, past: Mutex::new(past), written: Mutex::default() })
     }
 
     /// Opens (or makes) a log and puts a partition around it; `recovery` counts how far it has come.
@@ -105,7 +105,14 @@ impl ReplicaFolder {
         recovery: &mut LogRecovery<'_>,
     ) -> Result<(Partition, RecoveryReport), LogError> {
         let at = TopicPartition { topic: wanted.topic.clone(), partition: wanted.index };
-        let past = |offsets: &PartitionOffsets| if wanted.is_new { 0 } else { offsets.get(&at).copied().unwrap_or(0) };
+        let (high_watermark, recovery_point, log_start_offset) = {
+            let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            if wanted.is_new {
+                // What is known under this name is of a topic that is gone.
+                past.forget(&at);
+            }
+            past.of(&at)
+        };
         let options = LogOptions {
             dir: self.dir(wanted.topic, wanted.index),
             topic_id: wanted.topic_id,
@@ -113,13 +120,12 @@ impl ReplicaFolder {
                 producer_id_expiration_ms: wanted.producer_id_expiration_ms,
                 ..LogSettings::new(wanted.settings)
             },
-            clean: self.past.clean || wanted.is_new,
-            recovery_point: past(&self.past.recovery_points),
-            log_start_offset: past(&self.past.log_starts),
+            clean: self.clean || wanted.is_new,
+            recovery_point,
+            log_start_offset,
         };
         let mut progress = |progress: RecoveryProgress| recovery.advance(progress.done);
         let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut progress)?;
-        let high_watermark = past(&self.past.high_watermarks);
         let id = TopicIdPartition { id: wanted.topic_id, topic_partition: at };
         let partition = Partition::new(id, PartitionSettings::new(wanted.settings), Box::new(log), high_watermark);
         Ok((partition, report))
@@ -171,10 +177,10 @@ impl ReplicaFolder {
         Ok(deleted)
     }
 
-    /// Writes the high watermarks if they have moved.
-    pub fn checkpoint_high_watermarks(&self, replicas: &[Arc<Replica>]) -> Result<(), DiskError> {
-        let now = offsets(replicas, |(high_watermark, _, _)| high_watermark);
+    /// Writes the high watermarks if they have moved. Of replicas that could not be opened what was known stays.
+    pub fn checkpoint_high_watermarks(&self, replicas: &Replicas) -> Result<(), DiskError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.offsets(replicas, |past| &past.high_watermarks, |(high_watermark, _, _)| high_watermark);
         if now != written.high_watermarks {
             write_offset_checkpoint(self.disk.as_ref(), &self.path.join(HIGH_WATERMARK_CHECKPOINT), &now)?;
             written.high_watermarks = now;
@@ -182,11 +188,12 @@ impl ReplicaFolder {
         Ok(())
     }
 
-    /// Writes recovery points and log starts if they have moved.
-    pub fn checkpoint_logs(&self, replicas: &[Arc<Replica>]) -> Result<(), DiskError> {
-        let recovery_points = offsets(replicas, |(_, recovery_point, _)| recovery_point);
-        let log_starts = offsets(replicas, |(_, _, log_start)| log_start);
+    /// Writes recovery points and log starts if they have moved. Of replicas that could not be opened what was known
+    /// stays.
+    pub fn checkpoint_logs(&self, replicas: &Replicas) -> Result<(), DiskError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let recovery_points = self.offsets(replicas, |past| &past.recovery_points, |(_, point, _)| point);
+        let log_starts = self.offsets(replicas, |past| &past.log_starts, |(_, _, start)| start);
         if recovery_points != written.recovery_points {
             let path = self.path.join(RECOVERY_POINT_CHECKPOINT);
             write_offset_checkpoint(self.disk.as_ref(), &path, &recovery_points)?;
@@ -197,6 +204,24 @@ impl ReplicaFolder {
             written.log_starts = log_starts;
         }
         Ok(())
+    }
+
+    /// Taken while no other checkpoint is written: an older picture, written last, would bring back what was known of
+    /// a topic that is gone.
+    fn offsets(
+        &self,
+        replicas: &Replicas,
+        of_past: impl Fn(&Past) -> &PartitionOffsets,
+        of_log: impl Fn((Offset, Offset, Offset)) -> Offset,
+    ) -> PartitionOffsets {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |at: TopicPartition| of_past(&past).get(&at).map(|offset| (at, *offset));
+        let mut offsets: PartitionOffsets = replicas.offline_partitions().into_iter().filter_map(known).collect();
+        offsets.extend(replicas.all().iter().map(|replica| {
+            let at = TopicPartition { topic: replica.topic.clone(), partition: replica.index };
+            (at, of_log(replica.checkpoints()))
+        }));
+        offsets
     }
 
     /// Says that every log was closed: the next start trusts them. After the checkpoints only.
@@ -210,9 +235,16 @@ impl ReplicaFolder {
     }
 }
 
-fn offsets(replicas: &[Arc<Replica>], which: impl Fn((i64, i64, i64)) -> i64) -> PartitionOffsets {
-    let entry = |replica: &Arc<Replica>| {
-        (TopicPartition { topic: replica.topic.clone(), partition: replica.index }, which(replica.checkpoints()))
-    };
-    replicas.iter().map(entry).collect()
+impl Past {
+    /// High watermark, recovery point and log start; 0 where nothing is known.
+    fn of(&self, at: &TopicPartition) -> (Offset, Offset, Offset) {
+        let of = |offsets: &PartitionOffsets| offsets.get(at).copied().unwrap_or(0);
+        (of(&self.high_watermarks), of(&self.recovery_points), of(&self.log_starts))
+    }
+
+    fn forget(&mut self, at: &TopicPartition) {
+        for offsets in [&mut self.high_watermarks, &mut self.recovery_points, &mut self.log_starts] {
+            offsets.remove(at);
+        }
+    }
 }

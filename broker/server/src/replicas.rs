@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use odradek_model::{TopicId, TopicName};
+use odradek_model::{TopicId, TopicName, TopicPartition};
 
 use crate::replica::Replica;
 
@@ -16,8 +16,8 @@ pub struct TopicReplicas {
     pub id: TopicId,
     /// By partition; `None` where another broker has the replica, or where it could not be opened.
     pub partitions: Vec<Option<Arc<Replica>>>,
-    /// How many of this broker's replicas could not be opened.
-    pub offline: usize,
+    /// Indexes of this broker's replicas that could not be opened.
+    pub offline: Vec<i32>,
 }
 
 impl TopicReplicas {
@@ -75,7 +75,17 @@ impl Replicas {
 
     /// How many replicas could not be opened.
     pub fn offline(&self) -> usize {
-        self.topics().iter().map(|topic| topic.offline).sum()
+        self.topics().iter().map(|topic| topic.offline.len()).sum()
+    }
+
+    /// The replicas that could not be opened, in no order.
+    pub fn offline_partitions(&self) -> Vec<TopicPartition> {
+        let mut offline = Vec::new();
+        for topic in self.topics() {
+            let at = |partition: &i32| TopicPartition { topic: topic.name.clone(), partition: *partition };
+            offline.extend(topic.offline.iter().map(at));
+        }
+        offline
     }
 
     /// All topics, in no order.

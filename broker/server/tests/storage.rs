@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A broker's replicas over a disk that dies, fails or takes its time: what counts after a kill, which failed sync ends
-//! the broker, and what a clean stop waits for.
+//! the broker, what a clean stop waits for, and what the checkpoints keep.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use odradek_disk::{
     DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, Fault, OpenMode, Outage, SimulatedDisk,
 };
-use odradek_groups::{
-    OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit, TopicFetch,
-};
+use odradek_groups::{OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit, TopicFetch};
+use odradek_log::{HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, read_offset_checkpoint};
 use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
 use odradek_metadata::{Image, Record, apply};
-use odradek_model::{BrokerId, ClusterId, TopicId};
+use odradek_model::{BrokerId, ClusterId, Offset, TopicId, TopicName, TopicPartition};
 use odradek_partition::{Acks, Appended, ProduceOutcome};
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::broker::{Broker, BrokerParts};
@@ -217,6 +216,12 @@ impl Rig {
     fn fail(&self, operation: DiskOperation, path_suffix: &str) {
         self.disk.disk.inject(Fault { operation, path_suffix: path_suffix.to_owned(), after: 0, times: 1 });
     }
+
+    fn checkpoint(&self, name: &str) -> BTreeMap<TopicPartition, Offset> {
+        let (offsets, damaged) = read_offset_checkpoint(&self.disk, &Path::new(DATA).join(name)).unwrap();
+        assert!(!damaged);
+        offsets
+    }
 }
 
 impl Started {
@@ -261,6 +266,10 @@ fn append(replica: &Arc<Replica>, sequence: i32) -> Appended {
     let mut batch = BatchBuilder::new(options);
     batch.append(Noon.now_ms(), None, Some(b"value"), &[]);
     replica.append(batch.build_validated(), Acks::All, Noon.now_ms()).unwrap()
+}
+
+fn at(topic: &str) -> TopicPartition {
+    TopicPartition { topic: TopicName::new(topic).unwrap(), partition: 0 }
 }
 
 fn eventually(what: &str, holds: impl Fn() -> bool) {
@@ -399,5 +408,55 @@ fn a_clean_stop_waits_for_a_sync_and_is_not_clean_if_it_fails() {
         rig.disk.gate.set(GateState::Open);
         closing.join().unwrap();
         assert_eq!(rig.disk.exists(Path::new(CLEAN_MARKER)).unwrap(), !fails);
+    }
+}
+
+// === checkpoints ===
+
+#[test]
+fn checkpoints_keep_what_is_known_of_a_replica_that_cannot_be_opened() {
+    let rig = Rig::new();
+    let image = with_topic(&with_topic(&Image::empty(), 1, "orders", None), 2, "payments", None);
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    for topic in ["orders", "payments"] {
+        for sequence in 0..3 {
+            append(&first.replica(topic), sequence);
+        }
+        assert!(first.replica(topic).flush());
+    }
+    let checkpoint = |started: &Started| {
+        started.broker.folder.checkpoint_logs(&started.broker.replicas).unwrap();
+        started.broker.folder.checkpoint_high_watermarks(&started.broker.replicas).unwrap();
+    };
+    checkpoint(&first);
+    rig.kill();
+
+    rig.fail(DiskOperation::Open, "orders-0/00000000000000000000.log");
+    let second = rig.start(&image);
+    assert_eq!(second.broker.replicas.offline_partitions(), [at("orders")]);
+    append(&second.replica("payments"), 3);
+    checkpoint(&second);
+    second.broker.close();
+    assert!(!rig.disk.exists(Path::new(CLEAN_MARKER)).unwrap());
+    for name in [RECOVERY_POINT_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT] {
+        assert_eq!(rig.checkpoint(name), BTreeMap::from([(at("orders"), 3), (at("payments"), 4)]), "{name}");
+    }
+    rig.kill();
+
+    let third = rig.start(&image);
+    assert_eq!(third.replica("orders").checkpoints(), (3, 3, 0));
+    rig.kill();
+
+    // A new topic under the name has no past, also if it cannot be opened.
+    let fourth = rig.start(&image);
+    let without = without_topic(&image, 1);
+    fourth.broker.publish(Arc::new(without.clone()));
+    rig.fail(DiskOperation::Open, "orders-0/00000000000000000000.log");
+    fourth.broker.publish(Arc::new(with_topic(&without, 3, "orders", None)));
+    assert_eq!(fourth.broker.replicas.offline_partitions(), [at("orders")]);
+    checkpoint(&fourth);
+    for name in [RECOVERY_POINT_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT] {
+        assert_eq!(rig.checkpoint(name).get(&at("orders")), None, "{name}");
     }
 }
