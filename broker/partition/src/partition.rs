@@ -348,9 +348,10 @@ impl Partition {
         Ok(if epoch < 0 { None } else { self.log.epoch_end(epoch) })
     }
 
-    /// Raises the log start to an offset that is committed; others are ignored.
+    /// Raises the log start to an offset that is committed; others are ignored. So are all once the partition is closed:
+    /// its folder's name may be another topic's by then.
     pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
-        if offset > self.log.log_start_offset() && offset <= self.high_watermark {
+        if self.closed.is_none() && offset > self.log.log_start_offset() && offset <= self.high_watermark {
             self.log.advance_log_start(offset)?;
         }
         Ok(())

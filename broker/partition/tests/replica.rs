@@ -506,6 +506,16 @@ fn closing_wakes_everyone_and_takes_nothing_more() {
 }
 
 #[test]
+fn a_closed_partition_removes_nothing() {
+    let (mut partition, _) = leading(PLAIN);
+    append(&mut partition, 5);
+    partition.close();
+    partition.advance_log_start(3).expect("ignored: the folder may be another topic's");
+    assert!(!partition.maintain(NOW).expect("ignored"));
+    assert_eq!(partition.log_start_offset(), 0);
+}
+
+#[test]
 fn a_running_sync_is_known_until_its_end_is_reported() {
     let (mut partition, _) = leading(PartitionSettings { min_insync_replicas: 1, flush_messages: Some(1) });
     append(&mut partition, 1);
