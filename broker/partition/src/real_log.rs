@@ -57,7 +57,9 @@ impl ReplicaLog for Log {
     }
 
     fn set_settings(&mut self, settings: &TopicSettings) {
-        Log::set_settings(self, LogSettings::new(settings));
+        // The broker's own settings are not the topic's to change.
+        let producer_id_expiration_ms = Log::settings(self).producer_id_expiration_ms;
+        Log::set_settings(self, LogSettings { producer_id_expiration_ms, ..LogSettings::new(settings) });
     }
 
     fn has_sealed_unflushed(&self) -> bool {

@@ -10,7 +10,7 @@ use odradek_log::{Log, LogOptions, LogSettings, SegmentCache};
 use odradek_model::{BrokerId, Offset, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
 use odradek_partition::{
     Acks, AppendError, AppendRefusal, Effect, Isolation, Leadership, OffsetSpec, Partition, PartitionSettings,
-    ProduceOutcome, ProduceWait, ReadError, WaitToken,
+    ProduceOutcome, ProduceWait, ReadError, ReplicaLog, WaitToken,
 };
 use odradek_records::{
     BatchBuilder, BatchOptions, Batches, Compression, ProduceRules, ValidatedBatch, validate_produced,
@@ -151,4 +151,21 @@ fn retention_takes_what_is_committed_and_reads_then_are_out_of_range() {
     assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (3, 3));
     let view = partition.view(None).expect("leads");
     assert!(matches!(view.read(2, 1 << 20, READ, true), Err(ReadError::OffsetOutOfRange { start: 3, .. })));
+}
+
+#[test]
+fn new_settings_of_the_topic_leave_the_brokers_own_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = LogOptions {
+        dir: dir.path().join("orders-0"),
+        topic_id: TopicId::ZERO,
+        settings: LogSettings { producer_id_expiration_ms: 1_000, ..LogSettings::default() },
+        clean: false,
+        recovery_point: 0,
+        log_start_offset: 0,
+    };
+    let (mut log, _) = Log::open(Arc::new(RealDisk), Arc::default(), options, NOW, &mut |_| {}).expect("opens");
+    let settings = TopicSettings { retention_ms: Some(5), ..TopicSettings::default() };
+    ReplicaLog::set_settings(&mut log, &settings);
+    assert_eq!((log.settings().retention_ms, log.settings().producer_id_expiration_ms), (Some(5), 1_000));
 }
