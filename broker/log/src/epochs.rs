@@ -27,11 +27,14 @@ pub struct EpochEntry {
 pub(crate) struct EpochCache {
     path: PathBuf,
     entries: Vec<EpochEntry>,
+    /// Whether the file has epochs that must not be believed, because it could not be written: no batch may be written
+    /// before it is.
+    unstored: bool,
 }
 
 impl EpochCache {
     pub(crate) fn empty(dir: &Path) -> Self {
-        Self { path: dir.join(LEADER_EPOCH_CHECKPOINT), entries: Vec::new() }
+        Self { path: dir.join(LEADER_EPOCH_CHECKPOINT), entries: Vec::new(), unstored: false }
     }
 
     /// The stored epochs; `None` if the file is missing or damaged, so that they must be rebuilt from the batches.
@@ -43,7 +46,7 @@ impl EpochCache {
             Err(error) if error.kind == DiskErrorKind::TooLarge => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Self::parse(&bytes).map(|entries| Self { path, entries }))
+        Ok(Self::parse(&bytes).map(|entries| Self { path, entries, unstored: false }))
     }
 
     fn parse(bytes: &[u8]) -> Option<Vec<EpochEntry>> {
@@ -61,9 +64,29 @@ impl EpochCache {
     }
 
     /// Writes the file; durable when it returns.
-    pub(crate) fn store(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+    pub(crate) fn store(&mut self, disk: &dyn Disk) -> Result<(), DiskError> {
+        self.unstored = true;
         let lines = self.entries.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset));
-        write_file_durably(disk, &self.path, checkpoint_text(lines).as_bytes())
+        write_file_durably(disk, &self.path, checkpoint_text(lines).as_bytes())?;
+        self.unstored = false;
+        Ok(())
+    }
+
+    /// As [`store`](Self::store), but a full disk is no error: the next append finds the epochs
+    /// [unstored](Self::is_unstored).
+    pub(crate) fn store_if_there_is_room(&mut self, disk: &dyn Disk) -> Result<(), DiskError> {
+        match self.store(disk) {
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "leader epochs are not stored for now");
+                Ok(())
+            }
+            stored => stored,
+        }
+    }
+
+    /// Whether the last attempt to write the file failed.
+    pub(crate) fn is_unstored(&self) -> bool {
+        self.unstored
     }
 
     pub(crate) fn entries(&self) -> &[EpochEntry] {

@@ -319,6 +319,9 @@ impl Log {
         now_ms: Timestamp,
     ) -> Result<(), AppendError> {
         assert!(header.base_offset >= self.end, "offsets never go back");
+        if self.epochs.is_unstored() {
+            self.epochs.store(&*self.disk)?;
+        }
         if self.must_roll(header, now_ms) {
             self.roll(header.base_offset, now_ms).map_err(append_error)?;
         }

@@ -230,7 +230,7 @@ impl Recovery<'_> {
         let epochs_cut = epochs.truncate_from_end(log_end);
         epochs.truncate_from_start(log_start);
         if epochs_lost || epochs_cut {
-            epochs.store(self.disk)?;
+            epochs.store_if_there_is_room(self.disk)?;
         }
         let mut segments: Vec<Arc<Segment>> = kept
             .iter()
@@ -302,7 +302,7 @@ impl Recovery<'_> {
         let mut epochs = EpochCache::load(self.disk, self.dir)?.unwrap_or_else(|| EpochCache::empty(self.dir));
         epochs.truncate_from_start(base);
         if epochs.truncate_from_end(base) {
-            epochs.store(self.disk)?;
+            epochs.store_if_there_is_room(self.disk)?;
         }
         let file = self.disk.open(&FileKind::Log.path(self.dir, base), OpenMode::Create)?;
         file.truncate(0)?;
@@ -433,13 +433,20 @@ impl Recovery<'_> {
     }
 
     /// A checked segment that turned out not to be the last is sealed: its indexes go to their files, synced, since a
-    /// short time index would let retention take the segment too early.
+    /// short time index would let retention take the segment too early. On a full disk it has none: a start that failed
+    /// there would keep retention from making room.
     fn store_indexes(&self, file: &dyn DiskFile, examined: Examined, base: Offset) -> Result<(), LogError> {
         file.sync()?;
-        for index in write_indexes(self.disk, self.dir, base, &examined.indexes.seal())? {
-            index.sync()?;
+        let stored = write_indexes(self.disk, self.dir, base, &examined.indexes.seal())
+            .and_then(|indexes| indexes.iter().try_for_each(|index| index.sync()).map_err(LogError::from));
+        match stored {
+            Err(LogError::Disk(error)) if error.is_no_space() => {
+                tracing::warn!(%error, "the indexes of a segment were not written");
+                remove_indexes(self.disk, self.dir, base);
+                Ok(())
+            }
+            stored => stored,
         }
-        Ok(())
     }
 
     fn remove_segment(&self, base: Offset) -> Result<(), LogError> {

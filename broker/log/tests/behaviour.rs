@@ -223,6 +223,33 @@ fn a_segment_that_cannot_be_removed_is_removed_by_the_next_retention() {
 }
 
 #[test]
+fn a_full_disk_does_not_keep_a_log_from_opening() {
+    let (disk, mut log) = new_log(LogSettings { retention_ms: Some(1000), ..small_settings() });
+    for i in 0..8 {
+        log.append(produced(1, 0, i, 1, &[b'x'; 600]), i / 4, NOW_MS).expect("appended");
+    }
+    let expected = read_all(&log.reader());
+    drop(log);
+    for entry in disk.list(Path::new(DIR)).expect("listed") {
+        if entry.name.ends_with("index") || entry.name == "leader-epoch-checkpoint" {
+            disk.remove_file(&Path::new(DIR).join(entry.name)).expect("removed");
+        }
+    }
+    disk.set_capacity(Some(0));
+    let (mut log, report) = open(&disk, options(small_settings(), false, 0, 0));
+    assert_eq!(report.cut, None);
+    assert_eq!(read_all(&log.reader()), expected);
+    assert_eq!((log.epoch_at(3), log.epoch_at(4)), (Some(0), Some(1)));
+    let error = log.append(produced(1, 0, 8, 1, b"x"), 1, NOW_MS).expect_err("full");
+    assert!(matches!(&error, AppendError::Disk(disk) if disk.is_no_space()), "{error}");
+    disk.set_capacity(None);
+    log.append(produced(1, 0, 8, 1, b"x"), 1, NOW_MS).expect("room again");
+    drop(log);
+    let (_, report) = open(&disk, options(small_settings(), false, 0, 0));
+    assert!(report.rebuilt.is_empty(), "the epochs were stored before the append: {report:?}");
+}
+
+#[test]
 fn idempotence_holds_over_restarts_and_expires() {
     let (disk, mut log) = new_log(small_settings());
     for i in 0..4 {
