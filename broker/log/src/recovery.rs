@@ -91,6 +91,7 @@ impl Recovery<'_> {
     pub(crate) fn run(self) -> Result<Recovered, LogError> {
         let mut report = RecoveryReport::default();
         let (mut sizes, mut snapshots) = self.find_files()?;
+        self.remove_below_start(&mut sizes)?;
         if sizes.is_empty() {
             return self.start_empty(self.log_start, &snapshots, report);
         }
@@ -287,6 +288,20 @@ impl Recovery<'_> {
             }
         }
         Ok((sizes, snapshots))
+    }
+
+    /// Removes segments that lie wholly below the log start: deleted already, and left or brought back by a crash. They
+    /// need not be whole, so damage in one must not end the log there.
+    fn remove_below_start(&self, sizes: &mut BTreeMap<Offset, u64>) -> Result<(), LogError> {
+        let mut bases = sizes.keys().copied();
+        let Some(mut base) = bases.next() else { return Ok(()) };
+        let below: Vec<Offset> =
+            bases.take_while(|next| *next <= self.log_start).map(|next| std::mem::replace(&mut base, next)).collect();
+        for base in below {
+            self.remove_segment(base)?;
+            sizes.remove(&base);
+        }
+        Ok(())
     }
 
     fn start_empty(

@@ -250,6 +250,21 @@ fn a_full_disk_does_not_keep_a_log_from_opening() {
 }
 
 #[test]
+fn damage_below_the_log_start_does_not_end_the_log() {
+    let (disk, mut log) = new_log(small_settings());
+    for _ in 0..8 {
+        append(&mut log, NOW_MS, &[b'x'; 600]);
+    }
+    drop(log);
+    // Deleted up to 4, but the files came back with a loss of power, and not all of their bytes.
+    disk.corrupt(&Path::new(DIR).join("00000000000000000000.log"), 200, 0xff);
+    let (log, report) = open(&disk, options(small_settings(), false, 0, 4));
+    assert_eq!((log.log_start_offset(), log.log_end_offset(), report.cut), (4, 8, None));
+    assert_eq!(read_all(&log.reader()).len(), 4);
+    assert!(!disk.exists(&Path::new(DIR).join("00000000000000000000.log")).expect("looked"));
+}
+
+#[test]
 fn idempotence_holds_over_restarts_and_expires() {
     let (disk, mut log) = new_log(small_settings());
     for i in 0..4 {
