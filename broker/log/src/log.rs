@@ -323,7 +323,11 @@ impl Log {
             self.epochs.store(&*self.disk)?;
         }
         if self.must_roll(header, now_ms) {
-            self.roll(header.base_offset, now_ms).map_err(append_error)?;
+            // At the log's end also where the leader's compaction has left a gap: a recovery takes one between segments
+            // for lost records. Only a batch too far from there makes a gap in the names.
+            let base_offset =
+                if SegmentIndexes::fits(self.end, header.last_offset()) { self.end } else { header.base_offset };
+            self.roll(base_offset, now_ms).map_err(append_error)?;
         }
         let active = self.segments.last().expect("a log always has an active segment");
         let position = active.size();

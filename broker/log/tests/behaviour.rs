@@ -8,7 +8,7 @@ use harness::{DIR, NOW_MS, batch, new_disk, new_log, open, options, produced, re
 use odradek_disk::{Disk, DiskOperation, Fault, Outage};
 use odradek_log::{AppendError, Log, LogError, LogSettings, ReadError, SegmentCache};
 use odradek_model::TimestampType;
-use odradek_records::{Batches, Compression};
+use odradek_records::{BatchBuilder, BatchOptions, Batches, Compression};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -262,6 +262,28 @@ fn damage_below_the_log_start_does_not_end_the_log() {
     assert_eq!((log.log_start_offset(), log.log_end_offset(), report.cut), (4, 8, None));
     assert_eq!(read_all(&log.reader()).len(), 4);
     assert!(!disk.exists(&Path::new(DIR).join("00000000000000000000.log")).expect("looked"));
+}
+
+#[test]
+fn a_gap_between_segments_of_a_follower_is_no_loss() {
+    let (disk, mut log) = new_log(small_settings());
+    let replicated = |base_offset: i64| {
+        let options = BatchOptions { base_offset, partition_leader_epoch: 3, ..BatchOptions::default() };
+        let mut batch = BatchBuilder::new(options);
+        batch.append(NOW_MS, None, Some(&[b'x'; 1000]), &[]);
+        batch.build()
+    };
+    // The last one is too far from the segment before for its indexes.
+    let offsets = [0, 10, 11, 1000, 1 << 33];
+    for offset in offsets {
+        log.append_replicated(&replicated(offset), NOW_MS).expect("appended");
+    }
+    assert_eq!(log.segment_count(), 5);
+    assert_eq!(read_all(&log.reader()).iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), offsets);
+    drop(log);
+    let (log, report) = open(&disk, options(small_settings(), false, 0, 0));
+    let kept: Vec<i64> = read_all(&log.reader()).iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(kept[..4], offsets[..4], "{report:?}");
 }
 
 #[test]
