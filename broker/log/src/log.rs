@@ -227,12 +227,17 @@ impl Log {
         self.producers.len()
     }
 
+    /// Whether an earlier failure left the files in doubt: no writes are taken until the log is opened again.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn active(&self) -> &Arc<Segment> {
         self.segments.last().expect("a log always has an active segment")
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), LogError> {
-        if self.failed.load(Ordering::Acquire) {
+        if self.has_failed() {
             return Err(LogError::Failed { dir: self.dir.clone() });
         }
         Ok(())

@@ -150,9 +150,18 @@ impl Log {
     /// `offset` goes as a whole. Epochs and producers go back with it. Returns the new end.
     ///
     /// The caller must checkpoint [`recovery_point`](Self::recovery_point) before it appends again.
+    ///
+    /// # Errors
+    /// The log takes no more writes after one: what is in memory and what is on the disk may differ.
     pub fn truncate_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<Offset, LogError> {
         self.check_writable()?;
+        let outcome = self.cut_to(offset, now_ms);
+        self.stop_after_error(outcome)
+    }
+
+    fn cut_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<Offset, LogError> {
         if offset >= self.end {
+            self.forget_epochs_from(self.end)?;
             return Ok(self.end);
         }
         self.truncations += 1;
@@ -164,26 +173,46 @@ impl Log {
         self.recovery_point = self.recovery_point.min(self.end);
         self.shared.end.store(self.end, Ordering::Release);
         self.shared.start.fetch_min(self.end, Ordering::AcqRel);
-        if self.epochs.truncate_from_end(self.end) {
-            self.epochs.store(&*self.disk)?;
-        }
+        self.forget_epochs_from(self.end)?;
         self.reload_producers(now_ms)?;
         self.names_changed += 1;
         Ok(self.end)
     }
 
+    /// Also an epoch that begins right there: it was this replica's own, and nothing was written in it.
+    fn forget_epochs_from(&mut self, offset: Offset) -> Result<(), LogError> {
+        if self.epochs.truncate_from_end(offset - 1) {
+            self.epochs.store(&*self.disk)?;
+        }
+        Ok(())
+    }
+
+    fn stop_after_error<T>(&self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        if let Err(error) = &outcome {
+            tracing::error!(%error, dir = %self.dir.display(), "cutting failed: the log takes no more writes");
+            self.failed.store(true, Ordering::Release);
+        }
+        outcome
+    }
+
     /// Removes everything and begins anew at `offset` (a follower whose leader's log begins above its own end).
+    /// No epoch of what was there is left.
+    ///
+    /// # Errors
+    /// As [`truncate_to`](Self::truncate_to).
     pub fn truncate_fully(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         self.check_writable()?;
+        let outcome = self.clear(offset, now_ms);
+        self.stop_after_error(outcome)
+    }
+
+    fn clear(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         self.truncations += 1;
         self.start_over(offset, now_ms)?;
         self.recovery_point = offset;
         self.shared.end.store(offset, Ordering::Release);
         self.shared.start.store(offset, Ordering::Release);
-        self.epochs.truncate_from_start(offset);
-        if self.epochs.truncate_from_end(offset) {
-            self.epochs.store(&*self.disk)?;
-        }
+        self.forget_epochs_from(0)?;
         self.reload_producers(now_ms)?;
         self.names_changed += 1;
         Ok(())

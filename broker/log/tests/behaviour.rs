@@ -287,6 +287,38 @@ fn a_gap_between_segments_of_a_follower_is_no_loss() {
 }
 
 #[test]
+fn cutting_forgets_an_epoch_in_which_nothing_is_left() {
+    let (_, mut log) = new_log(small_settings());
+    for i in 0..6 {
+        log.append(batch(NOW_MS, b"x"), i / 3, NOW_MS).expect("appended");
+    }
+    log.assign_epoch(7, 6).expect("assigned");
+    assert_eq!(log.truncate_to(6, NOW_MS).expect("nothing to cut"), 6);
+    assert_eq!(log.latest_epoch(), Some(1), "a leader that wrote nothing leaves no epoch");
+    assert_eq!(log.truncate_to(3, NOW_MS).expect("cut"), 3);
+    assert_eq!(log.latest_epoch(), Some(0));
+    log.truncate_fully(100, NOW_MS).expect("begun anew");
+    assert_eq!((log.latest_epoch(), log.log_start_offset(), log.log_end_offset()), (None, 100, 100));
+}
+
+#[test]
+fn a_log_that_could_not_be_cut_takes_no_more_writes() {
+    for fully in [false, true] {
+        let (disk, mut log) = new_log(small_settings());
+        for _ in 0..8 {
+            append(&mut log, NOW_MS, &[b'x'; 600]);
+        }
+        disk.inject(Fault { operation: DiskOperation::Remove, path_suffix: ".log".to_owned(), after: 1, times: 1 });
+        let cut = if fully { log.truncate_fully(50, NOW_MS) } else { log.truncate_to(1, NOW_MS).map(|_| ()) };
+        cut.expect_err("a file stays");
+        assert!(log.has_failed());
+        assert!(matches!(log.append(batch(NOW_MS, b"y"), 0, NOW_MS), Err(AppendError::Failed { .. })));
+        assert!(matches!(log.apply_retention(NOW_MS, 8), Err(LogError::Failed { .. })));
+        assert!(matches!(log.close_clean(), Err(LogError::Failed { .. })));
+    }
+}
+
+#[test]
 fn idempotence_holds_over_restarts_and_expires() {
     let (disk, mut log) = new_log(small_settings());
     for i in 0..4 {
