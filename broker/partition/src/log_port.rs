@@ -151,6 +151,9 @@ pub trait ReplicaLog: Debug + Send {
     /// Takes new settings; they hold from the next append on.
     fn set_settings(&mut self, settings: &TopicSettings);
 
+    /// Whether a failure left the log in doubt: it takes nothing any more, and only a restart helps.
+    fn has_failed(&self) -> bool;
+
     /// Whether segments were closed whose files no sync has covered: a sync soon keeps the next start short.
     fn has_sealed_unflushed(&self) -> bool;
 

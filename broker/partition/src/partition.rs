@@ -171,6 +171,11 @@ impl Partition {
         self.leader.as_ref().map(|leader| &leader.leadership)
     }
 
+    /// Whether the log takes nothing any more because a failure left it in doubt; only a restart helps.
+    pub fn has_failed(&self) -> bool {
+        self.log.has_failed()
+    }
+
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.waits.len()

@@ -62,6 +62,10 @@ impl ReplicaLog for Log {
         Log::set_settings(self, LogSettings { producer_id_expiration_ms, ..LogSettings::new(settings) });
     }
 
+    fn has_failed(&self) -> bool {
+        Log::has_failed(self)
+    }
+
     fn has_sealed_unflushed(&self) -> bool {
         Log::has_sealed_unflushed(self)
     }

@@ -114,6 +114,10 @@ impl ReplicaLog for MemoryLog {
 
     fn set_settings(&mut self, _settings: &TopicSettings) {}
 
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     fn has_sealed_unflushed(&self) -> bool {
         self.state().sealed
     }

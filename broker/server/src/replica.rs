@@ -43,8 +43,8 @@ enum Waiter {
 pub struct ReplicaContext {
     /// Where syncs run: on threads that may block.
     pub runtime: Handle,
-    /// A failed sync ends the broker: what was acknowledged may be gone, and only a restart finds out. Not so if the
-    /// partition is being deleted.
+    /// A failed sync, or a failed append that could not be undone, ends the broker: what was acknowledged may be gone,
+    /// and only a restart finds out. Not so if the partition is being deleted.
     pub failure: Arc<Failure>,
 }
 
@@ -143,7 +143,18 @@ impl Replica {
         acks: Acks,
         now_ms: Timestamp,
     ) -> Result<Appended, AppendError> {
-        let (appended, effects) = self.lock().append(batch, acks, None, now_ms)?;
+        let (outcome, has_failed) = {
+            let mut partition = self.lock();
+            let outcome = partition.append(batch, acks, None, now_ms);
+            let has_failed = matches!(outcome, Err(AppendError::Log(_))) && partition.has_failed();
+            (outcome, has_failed)
+        };
+        if let Err(error) = &outcome
+            && has_failed
+        {
+            self.fail(error);
+        }
+        let (appended, effects) = outcome?;
         self.carry_out(effects);
         Ok(appended)
     }
@@ -233,10 +244,8 @@ impl Replica {
         };
         let result = (job.run)();
         let kept = result.is_ok();
-        if let Err(error) = &result
-            && !self.deleted.load(Ordering::Acquire)
-        {
-            self.context.failure.fail(format!("{}-{}: {error}", self.topic, self.index));
+        if let Err(error) = &result {
+            self.fail(error);
         }
         let effects = self.lock().flushed(result);
         self.sync_ended.notify_all();
@@ -274,6 +283,13 @@ impl Replica {
         self.sync_ended
             .wait_while(self.lock(), |partition| partition.is_flushing())
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Only a restart helps the log, unless it is being deleted.
+    fn fail(&self, error: &dyn std::error::Error) {
+        if !self.deleted.load(Ordering::Acquire) {
+            self.context.failure.fail(format!("{}-{}: {error}", self.topic, self.index));
+        }
     }
 
     fn carry_out(self: &Arc<Self>, effects: Vec<Effect>) {

@@ -16,7 +16,7 @@ use odradek_log::{HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, read_off
 use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
 use odradek_metadata::{Image, Record, apply};
 use odradek_model::{BrokerId, ClusterId, Offset, TopicId, TopicName, TopicPartition};
-use odradek_partition::{Acks, Appended, ProduceOutcome};
+use odradek_partition::{Acks, AppendError, Appended, ProduceOutcome};
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::broker::{Broker, BrokerParts};
 use odradek_server::clock::{Clock, Random};
@@ -224,6 +224,13 @@ impl Rig {
     }
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A test that failed must not leave a thread behind that the runtime waits for.
+        self.disk.gate.set(GateState::Open);
+    }
+}
+
 impl Started {
     fn replica(&self, topic: &str) -> Arc<Replica> {
         Arc::clone(self.broker.replicas.topic(topic).unwrap().partition(0).unwrap())
@@ -261,11 +268,15 @@ fn without_topic(image: &Image, id: u8) -> Image {
 
 /// A batch of an idempotent producer.
 fn append(replica: &Arc<Replica>, sequence: i32) -> Appended {
+    try_append(replica, sequence).unwrap()
+}
+
+fn try_append(replica: &Arc<Replica>, sequence: i32) -> Result<Appended, AppendError> {
     let options =
         BatchOptions { producer_id: 7, producer_epoch: 0, base_sequence: sequence, ..BatchOptions::default() };
     let mut batch = BatchBuilder::new(options);
     batch.append(Noon.now_ms(), None, Some(b"value"), &[]);
-    replica.append(batch.build_validated(), Acks::All, Noon.now_ms()).unwrap()
+    replica.append(batch.build_validated(), Acks::All, Noon.now_ms())
 }
 
 fn at(topic: &str) -> TopicPartition {
@@ -385,6 +396,25 @@ fn deleting_a_topic_waits_for_its_sync_and_its_failure_ends_nothing() {
         append(&started.replica("payments"), 0);
         eventually("the broker gives up", || started.failure.reason().is_some());
     }
+}
+
+// === appends ===
+
+#[test]
+fn an_append_that_cannot_be_undone_ends_the_broker() {
+    let rig = Rig::new();
+    let started = rig.start(&Image::empty());
+    started.broker.publish(Arc::new(with_topic(&Image::empty(), 1, "orders", None)));
+    let replica = started.replica("orders");
+    append(&replica, 0);
+    rig.fail(DiskOperation::Write, ".log");
+    assert!(try_append(&replica, 1).is_err());
+    assert_eq!(started.failure.reason(), None, "it was undone");
+    append(&replica, 1);
+    rig.fail(DiskOperation::Write, ".log");
+    rig.fail(DiskOperation::Truncate, ".log");
+    assert!(try_append(&replica, 2).is_err());
+    assert!(started.failure.reason().is_some());
 }
 
 // === a clean stop ===
