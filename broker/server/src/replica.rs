@@ -80,6 +80,8 @@ pub struct Replica {
     pub metrics: TopicMetrics,
     context: ReplicaContext,
     partition: Mutex<Partition>,
+    /// Whether a sync waits for a thread.
+    sync_waits: AtomicBool,
     /// Told at the end of each sync.
     sync_ended: Condvar,
     /// Whether the topic is gone: what becomes of the log's bytes matters no more.
@@ -100,6 +102,7 @@ impl Replica {
             metrics,
             context,
             partition: Mutex::new(partition),
+            sync_waits: AtomicBool::new(false),
             sync_ended: Condvar::new(),
             deleted: AtomicBool::new(false),
             next_token: AtomicU64::new(0),
@@ -307,9 +310,15 @@ impl Replica {
                     }
                 }
                 // One sync per partition runs at a time and serves all appends before it; its end asks for the next.
+                // One waits for a thread at a time: it will serve all appends before it begins.
                 Effect::Flush => {
-                    let replica = Arc::clone(self);
-                    self.context.runtime.spawn_blocking(move || replica.flush());
+                    if !self.sync_waits.swap(true, Ordering::AcqRel) {
+                        let replica = Arc::clone(self);
+                        self.context.runtime.spawn_blocking(move || {
+                            replica.sync_waits.store(false, Ordering::Release);
+                            replica.flush();
+                        });
+                    }
                 }
             }
         }

@@ -182,10 +182,14 @@ struct Started {
 
 impl Rig {
     fn new() -> Self {
+        Self::on(Runtime::new().unwrap())
+    }
+
+    fn on(runtime: Runtime) -> Self {
         let disk = SlowDisk { disk: SimulatedDisk::new(1), gate: Arc::default() };
         disk.create_dir_all(Path::new(DATA)).unwrap();
         disk.sync_dir(Path::new("/")).unwrap();
-        Self { disk, runtime: Runtime::new().unwrap() }
+        Self { disk, runtime }
     }
 
     /// A broker on what the disk holds.
@@ -415,6 +419,22 @@ fn an_append_that_cannot_be_undone_ends_the_broker() {
     rig.fail(DiskOperation::Truncate, ".log");
     assert!(try_append(&replica, 2).is_err());
     assert!(started.failure.reason().is_some());
+}
+
+#[test]
+fn one_sync_at_most_waits_for_a_thread() {
+    let rig = Rig::on(tokio::runtime::Builder::new_multi_thread().max_blocking_threads(1).build().unwrap());
+    let started = rig.start(&Image::empty());
+    started.broker.publish(Arc::new(with_topic(&Image::empty(), 1, "orders", Some("1"))));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    rig.runtime.spawn_blocking(move || held.recv());
+    let replica = started.replica("orders");
+    for sequence in 0..50 {
+        append(&replica, sequence);
+    }
+    assert!(Arc::strong_count(&replica) < 5, "{} hold the replica", Arc::strong_count(&replica));
+    release.send(()).unwrap();
+    eventually("one sync serves them all", || replica.view(None).unwrap().high_watermark() == 50);
 }
 
 // === a clean stop ===
