@@ -221,6 +221,9 @@ impl Broker {
             producer_id_expiration_ms: self.settings.number("producer.id.expiration.ms"),
             is_new,
         };
+        if is_new {
+            self.set_stray_aside(topic, index);
+        }
         let bytes = if is_new { 0 } else { self.folder.bytes_of(&topic.name, index) };
         let mut recovery = self.health.recovery(bytes);
         let mut partition = match self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery) {
@@ -265,6 +268,22 @@ impl Broker {
         let replica = Replica::new(parts, self.replica_context.clone());
         replica.begin(effects);
         Some(replica)
+    }
+
+    /// What lies under the name of a new topic is of one that was deleted and whose folder could not be renamed.
+    fn set_stray_aside(&self, topic: &TopicImage, index: i32) {
+        let renamed = self.folder.has_partition(&topic.name, index).and_then(|is_there| {
+            is_there.then(|| self.folder.rename_deleted(&topic.name, index, self.random.uuid())).transpose()
+        });
+        match renamed {
+            Ok(Some(path)) => {
+                tracing::warn!(topic = %topic.name, index, "a deleted partition's folder is set aside and removed");
+                self.remove_later(vec![path], Duration::ZERO);
+            }
+            Ok(None) => {}
+            // Opening refuses the folder of another topic.
+            Err(error) => tracing::warn!(topic = %topic.name, index, %error, "a deleted partition's folder stays"),
+        }
     }
 
     fn delete_replicas(&self, id: TopicId) {

@@ -137,6 +137,11 @@ impl ReplicaFolder {
         self.disk.list(&dir).map_or(0, |entries| entries.iter().map(|entry| entry.len).sum())
     }
 
+    /// Whether there is a folder of this name.
+    pub fn has_partition(&self, topic: &TopicName, index: i32) -> Result<bool, DiskError> {
+        self.disk.exists(&self.dir(topic, index))
+    }
+
     /// Renames a deleted partition's folder; the new path is to be removed later.
     pub fn rename_deleted(&self, topic: &TopicName, index: i32, unique: Uuid) -> Result<PathBuf, DiskError> {
         let suffix = format!(".{}{DELETED_SUFFIX}", unique.simple());

@@ -402,6 +402,22 @@ fn deleting_a_topic_waits_for_its_sync_and_its_failure_ends_nothing() {
     }
 }
 
+#[test]
+fn a_topic_is_created_anew_although_its_old_folder_could_not_be_renamed() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", None);
+    let started = rig.start(&Image::empty());
+    started.broker.publish(Arc::new(image.clone()));
+    append(&started.replica("orders"), 0);
+    rig.fail(DiskOperation::Rename, "/data/orders-0");
+    let without = without_topic(&image, 1);
+    started.broker.publish(Arc::new(without.clone()));
+    assert!(rig.disk.exists(Path::new("/data/orders-0")).unwrap());
+    started.broker.publish(Arc::new(with_topic(&without, 2, "orders", None)));
+    assert_eq!(append(&started.replica("orders"), 0).base_offset, 0);
+    assert_eq!(started.failure.reason(), None);
+}
+
 // === appends ===
 
 #[test]
