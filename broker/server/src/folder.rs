@@ -36,21 +36,15 @@ pub struct ReplicaFolder {
     cache: Arc<SegmentCache>,
     /// Whether the last run closed all its logs.
     clean: bool,
-    past: Mutex<Past>,
-    /// What was last written, so that an idle broker writes nothing.
-    written: Mutex<Written>,
+    /// What the last run left. Of a replica that cannot be opened it is all that is known.
+    past: Mutex<Checkpoints>,
+    /// What lies on the disk, so that an idle broker writes nothing.
+    written: Mutex<Checkpoints>,
 }
 
-/// What the last run left, by topics' names. Of a replica that cannot be opened it is all that is known.
-#[derive(Debug, Default)]
-struct Past {
-    high_watermarks: PartitionOffsets,
-    recovery_points: PartitionOffsets,
-    log_starts: PartitionOffsets,
-}
-
-#[derive(Debug, Default)]
-struct Written {
+/// The checkpoints, by topics' names.
+#[derive(Debug, Default, Clone)]
+struct Checkpoints {
     high_watermarks: PartitionOffsets,
     recovery_points: PartitionOffsets,
     log_starts: PartitionOffsets,
@@ -89,12 +83,12 @@ impl ReplicaFolder {
             }
             Ok(offsets)
         };
-        let past = Past {
+        let past = Checkpoints {
             high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_starts: read(LOG_START_CHECKPOINT)?,
         };
-        Ok(Self { disk, path, cache: Arc::default(), clean, past: Mutex::new(past), written: Mutex::default() })
+        Ok(Self { disk, path, cache: Arc::default(), clean, written: Mutex::new(past.clone()), past: Mutex::new(past) })
     }
 
     /// Opens (or makes) a log and puts a partition around it; `recovery` counts how far it has come.
@@ -211,12 +205,17 @@ impl ReplicaFolder {
         Ok(())
     }
 
+    /// Whether the checkpoints on the disk say anything of a partition.
+    pub fn is_checkpointed(&self, at: &TopicPartition) -> bool {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).know(at)
+    }
+
     /// Taken while no other checkpoint is written: an older picture, written last, would bring back what was known of
     /// a topic that is gone.
     fn offsets(
         &self,
         replicas: &Replicas,
-        of_past: impl Fn(&Past) -> &PartitionOffsets,
+        of_past: impl Fn(&Checkpoints) -> &PartitionOffsets,
         of_log: impl Fn((Offset, Offset, Offset)) -> Offset,
     ) -> PartitionOffsets {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,11 +239,15 @@ impl ReplicaFolder {
     }
 }
 
-impl Past {
+impl Checkpoints {
     /// High watermark, recovery point and log start; 0 where nothing is known.
     fn of(&self, at: &TopicPartition) -> (Offset, Offset, Offset) {
         let of = |offsets: &PartitionOffsets| offsets.get(at).copied().unwrap_or(0);
         (of(&self.high_watermarks), of(&self.recovery_points), of(&self.log_starts))
+    }
+
+    fn know(&self, at: &TopicPartition) -> bool {
+        [&self.high_watermarks, &self.recovery_points, &self.log_starts].iter().any(|offsets| offsets.contains_key(at))
     }
 
     fn forget(&mut self, at: &TopicPartition) {

@@ -418,6 +418,23 @@ fn a_topic_is_created_anew_although_its_old_folder_could_not_be_renamed() {
     assert_eq!(started.failure.reason(), None);
 }
 
+#[test]
+fn a_topic_can_be_deleted_on_a_full_disk() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", None);
+    let started = rig.start(&Image::empty());
+    started.broker.publish(Arc::new(image.clone()));
+    append(&started.replica("orders"), 0);
+    rig.disk.disk.set_capacity(Some(0));
+    let without = without_topic(&image, 1);
+    started.broker.publish(Arc::new(without.clone()));
+    assert!(!rig.disk.exists(Path::new("/data/orders-0")).unwrap());
+    assert_eq!(started.failure.reason(), None);
+    // What the checkpoints say of the old one must not be taken for the new one's.
+    started.broker.publish(Arc::new(with_topic(&without, 2, "orders", None)));
+    assert!(started.failure.reason().is_some());
+}
+
 // === appends ===
 
 #[test]
