@@ -150,3 +150,32 @@ async fn acks_0_is_never_answered_and_a_failure_closes() {
     assert!(answer_until_close(address, &encoder.finish().unwrap().concat()).await.is_empty());
     broker.shutdown().await;
 }
+
+/// The body of the next answer, after its correlation id.
+async fn next_answer(stream: &mut TcpStream) -> Vec<u8> {
+    let size = timeout(5 * SECOND, stream.read_i32()).await.expect("an answer").expect("not closed");
+    assert_eq!(stream.read_i32().await.unwrap(), 7);
+    let mut answer = vec![0; size as usize - 4];
+    stream.read_exact(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_not_utf8_are_read_as_java_reads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, address) = start(folder.path()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // ApiVersions 0 of a client whose id is in Latin-1.
+    stream.write_all(&[0, 0, 0, 13, 0, 18, 0, 0, 0, 0, 0, 7, 0, 3, b'm', 0xfc, b'l']).await.unwrap();
+    assert_eq!(next_answer(&mut stream).await[..2], [0, 0]);
+    // Metadata 1 of a topic: no valid name, and told with the replacement.
+    stream.write_all(&frame(3, 1, &[0, 0, 0, 1, 0, 2, b'x', 0xff])).await.unwrap();
+    let answer = next_answer(&mut stream).await;
+    let topic = &[0, 0, 0, 1, 0, 17, 0, 4, b'x', 0xef, 0xbf, 0xbd, 0, 0, 0, 0, 0][..];
+    assert!(answer.ends_with(topic), "{answer:?}");
+    // DeleteTopics 1 of it: unknown, as any other name.
+    stream.write_all(&frame(20, 1, &[0, 0, 0, 1, 0, 2, b'x', 0xff, 0, 0, 0, 9])).await.unwrap();
+    let answer = next_answer(&mut stream).await;
+    assert!(answer.ends_with(&[0, 4, b'x', 0xef, 0xbf, 0xbd, 0, 3]), "{answer:?}");
+    broker.shutdown().await;
+}

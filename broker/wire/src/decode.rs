@@ -60,8 +60,8 @@ pub enum DecodeError {
         /// Offset in the frame.
         at: usize,
     },
-    /// A string that is not UTF-8.
-    #[error("a string at offset {at} is not UTF-8")]
+    /// A string that is not UTF-8, and too long to be said again with its bad bytes replaced.
+    #[error("a string at offset {at} is not UTF-8 and too long to be mended")]
     NotUtf8 {
         /// Offset in the frame.
         at: usize,
@@ -93,7 +93,7 @@ pub enum DecodeError {
     },
 }
 
-/// Bytes of memory that vectors decoded from a frame of this length may take.
+/// Bytes of memory that vectors, and strings that are not UTF-8, decoded from a frame of this length may take.
 ///
 /// An element in memory is larger than on the wire: up to 16 times in real messages (a topic with a name of
 /// one byte in Metadata v9), so small frames get 16 times their length. Large frames are large because of
@@ -105,6 +105,9 @@ pub const fn allocation_limit(frame_length: usize) -> usize {
     let large = frame_length.saturating_add(LARGE_FRAME_ALLOWANCE);
     if small < large { small } else { large }
 }
+
+/// What a string with storage of its own takes beside its bytes, at most: a header of the allocator's and one of `Bytes`.
+const MENDED_TEXT_OVERHEAD: usize = 64;
 
 /// A cursor over one frame.
 #[derive(Debug)]
@@ -134,7 +137,7 @@ impl Decoder {
         Self::with_allocation_limit(frame, limit)
     }
 
-    /// As [`Decoder::new`], with vectors bounded to `limit` bytes of memory altogether.
+    /// As [`Decoder::new`], with what is not a slice of the frame bounded to `limit` bytes of memory altogether.
     pub fn with_allocation_limit(frame: Bytes, limit: usize) -> Self {
         let end = frame.len();
         Self { frame, at: 0, end, flexible: false, depth: 0, allocation_limit: limit, allocation_left: limit }
@@ -260,12 +263,17 @@ impl Decoder {
         if count > left / element_size.max(1) {
             return Err(DecodeError::CountTooLarge { count, at: self.at, left });
         }
-        let memory = count.saturating_mul(element_memory);
+        self.allocate(count.saturating_mul(element_memory))?;
+        Ok(Some(count))
+    }
+
+    /// Takes `memory` bytes of what this frame may make us allocate.
+    fn allocate(&mut self, memory: usize) -> Result<(), DecodeError> {
         let Some(allocation_left) = self.allocation_left.checked_sub(memory) else {
             return Err(DecodeError::AllocationLimit { limit: self.allocation_limit });
         };
         self.allocation_left = allocation_left;
-        Ok(Some(count))
+        Ok(())
     }
 
     /// A compact length: the value is one more than the length, zero is null (-1 here).
@@ -304,11 +312,19 @@ impl Decoder {
         Ok(slice)
     }
 
-    /// The next `length` bytes as a string that shares the frame.
+    /// The next `length` bytes as a string that shares the frame. Bytes that are not UTF-8 are replaced by U+FFFD, as
+    /// Kafka reads them (`Readable.readString`); such a string has storage of its own.
     pub fn read_text(&mut self, length: usize) -> Result<Text, DecodeError> {
         let at = self.at;
         let bytes = self.read_slice(length)?;
-        Text::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8 { at })
+        if let Ok(text) = Text::from_utf8(bytes.clone()) {
+            return Ok(text);
+        }
+        // A replacement has three bytes. What the answer may have to repeat must fit the length of a plain string.
+        let most = length.saturating_mul(3);
+        self.allocate(most.saturating_add(MENDED_TEXT_OVERHEAD))?;
+        let text = Text::from_utf8_lossy(&bytes);
+        if text.len() > i16::MAX as usize { Err(DecodeError::NotUtf8 { at }) } else { Ok(text) }
     }
 
     /// Counts a struct that begins, so that nesting is bounded.

@@ -28,6 +28,20 @@ impl Text {
         Ok(Self(bytes))
     }
 
+    /// A text of its own with what is not UTF-8 replaced by U+FFFD. Allocates its length at once.
+    pub fn from_utf8_lossy(bytes: &[u8]) -> Self {
+        let mend = |part: std::str::Utf8Chunk<'_>| (part.valid().len(), !part.invalid().is_empty());
+        let length = bytes.utf8_chunks().map(mend).map(|(valid, bad)| valid + if bad { 3 } else { 0 }).sum();
+        let mut text = String::with_capacity(length);
+        for part in bytes.utf8_chunks() {
+            text.push_str(part.valid());
+            if !part.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Self::from(text)
+    }
+
     /// The string itself.
     #[allow(unsafe_code)]
     pub fn as_str(&self) -> &str {
@@ -132,5 +146,30 @@ impl fmt::Display for Text {
 impl fmt::Debug for Text {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf8_is_replaced_as_java_does() {
+        // As `new String(bytes, UTF_8)`: one replacement for each longest beginning of a character, and for each byte
+        // that begins none.
+        let cases: [(&[u8], &str); 7] = [
+            (b"plain", "plain"),
+            (b"a\xffb", "a\u{fffd}b"),
+            (b"\xff\xfe", "\u{fffd}\u{fffd}"),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xe2\x82x", "\u{fffd}x"),
+            (b"\xf0\x9f\x98\x80\x80", "\u{1f600}\u{fffd}"),
+            (b"\xc0\xaf", "\u{fffd}\u{fffd}"),
+        ];
+        for (bytes, expected) in cases {
+            let text = Text::from_utf8_lossy(bytes);
+            assert_eq!(&*text, expected, "{bytes:x?}");
+            assert_eq!(&*text, String::from_utf8_lossy(bytes), "{bytes:x?}");
+        }
     }
 }
