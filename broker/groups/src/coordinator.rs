@@ -51,6 +51,9 @@ pub struct GroupCoordinator {
     /// The journal's record of each group, encoded.
     values: BTreeMap<Arc<str>, Cell<bytes::Bytes>>,
     offsets: BTreeMap<Arc<str>, TopicCells>,
+    /// Records of kinds that this program does not know (other group protocols, a newer program), as they were read.
+    /// They are written anew with the rest; bounded by the journal that they come from.
+    foreign: BTreeMap<bytes::Bytes, bytes::Bytes>,
     /// Bytes of the committed records, with the overhead of a record each.
     live_bytes: u64,
     timers: Timers,
@@ -90,6 +93,7 @@ impl GroupCoordinator {
             groups: BTreeMap::new(),
             values: BTreeMap::new(),
             offsets: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             live_bytes: 0,
             timers: Timers::default(),
             next_append: AppendToken(0),
@@ -114,7 +118,7 @@ impl GroupCoordinator {
             (Some(GroupError::CoordinatorLoadInProgress), Request::Heartbeat(_)) => {
                 self.reply(token, Response::Heartbeat(None));
             }
-            (Some(error), request) => self.reply(token, refusal(&request, error)),
+            (Some(error), request) => self.reply(token, request.refused(error)),
             (None, Request::Join(request)) => self.join(token, request),
             (None, Request::Sync(request)) => self.sync(token, request),
             (None, Request::Heartbeat(request)) => self.heartbeat(token, &request),
@@ -166,6 +170,7 @@ impl GroupCoordinator {
         self.timers.clear();
         self.values.clear();
         self.offsets.clear();
+        self.foreign.clear();
         self.live_bytes = 0;
         self.rewriting = None;
         self.uncorrected.clear();
@@ -276,15 +281,17 @@ fn fetch_error(error: GroupError) -> OffsetFetchResponse {
     OffsetFetchResponse { error: Some(error), topics: Vec::new() }
 }
 
-/// The answer to a request that is refused as a whole.
-fn refusal(request: &Request, error: GroupError) -> Response {
-    match request {
-        Request::Join(request) => Response::Join(join_error(error, &request.member_id)),
-        Request::Sync(_) => Response::Sync(sync_error(error)),
-        Request::Heartbeat(_) => Response::Heartbeat(Some(error)),
-        Request::Leave(_) => Response::Leave(LeaveGroupResponse { error: Some(error), members: Vec::new() }),
-        Request::Commit(request) => Response::Commit(commit::refused(request, error)),
-        Request::Fetch(_) => Response::Fetch(fetch_error(error)),
+impl Request {
+    /// The answer that refuses the request as a whole.
+    pub fn refused(&self, error: GroupError) -> Response {
+        match self {
+            Self::Join(request) => Response::Join(join_error(error, &request.member_id)),
+            Self::Sync(_) => Response::Sync(sync_error(error)),
+            Self::Heartbeat(_) => Response::Heartbeat(Some(error)),
+            Self::Leave(_) => Response::Leave(LeaveGroupResponse { error: Some(error), members: Vec::new() }),
+            Self::Commit(request) => Response::Commit(commit::refused(request, error)),
+            Self::Fetch(_) => Response::Fetch(fetch_error(error)),
+        }
     }
 }
 

@@ -14,12 +14,23 @@ pub fn journal_partition(group_id: &str, partitions: i32) -> i32 {
 
 /// Whether the state should be written anew at the head of the log, so that what lies before can go.
 ///
-/// Bound: the log stays at or below `2 * live + segment` bytes (plus the rewrite itself, `live`, while it is being
-/// written): a rewrite starts when it is passed, and everything before the rewrite is dropped after it, if the caller
-/// closes the active segment first. Every rewrite of `live` bytes is paid for by at least `live + segment` bytes of
-/// appends, so rewriting less than doubles what is written.
+/// At rest the log stays at or below `2 * live + segment` bytes and what of the last rewrite's segment lies before it:
+/// a rewrite starts when that is passed, and everything before the rewrite is dropped after it, by whole segments.
+/// Every rewrite of `live` bytes is paid for by at least `live + segment` bytes of appends, so rewriting less than
+/// doubles what is written. While a rewrite is on its way to the disk, [`must_hold_back`] is the bound.
 pub fn should_rewrite(log_bytes: u64, live_bytes: u64, segment_bytes: u64) -> bool {
     log_bytes > live_bytes.saturating_mul(2).saturating_add(segment_bytes)
+}
+
+/// Whether requests that append have to wait until the rewrite under way is on the disk and the log is cut.
+///
+/// Bound: the log never grows above `4 * live + 2 * segment` and what two requests append, however slow the disk and
+/// however fast the clients. While a rewrite is under way requests append up to this function's limit and one append
+/// beyond; the first append after it starts the next rewrite if one is due, which adds `live`. The limit lies above what
+/// a rewrite makes of a log that it had to start at (`2 * live + segment` and itself), so that about a segment may come
+/// in while it is synced, and above what a cut leaves: less than a segment before the rewrite, `live`, and what came in.
+pub fn must_hold_back(log_bytes: u64, live_bytes: u64, segment_bytes: u64) -> bool {
+    log_bytes > live_bytes.saturating_mul(3).saturating_add(segment_bytes.saturating_mul(2))
 }
 
 #[cfg(test)]
@@ -42,5 +53,12 @@ mod tests {
         assert!(!should_rewrite(300, 100, 100));
         assert!(should_rewrite(301, 100, 100));
         assert!(!should_rewrite(u64::MAX, u64::MAX, 1));
+    }
+
+    #[test]
+    fn appends_wait_past_three_times_the_live_bytes_and_two_segments() {
+        assert!(!must_hold_back(500, 100, 100));
+        assert!(must_hold_back(501, 100, 100));
+        assert!(!must_hold_back(u64::MAX, u64::MAX, 1));
     }
 }

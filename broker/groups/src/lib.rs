@@ -6,13 +6,14 @@
 //! connections and the clock. Its duties, in order:
 //!
 //! 1. [`GroupCoordinator::new`], then [`GroupCoordinator::replay`] every record of the partition from its start, then
-//!    [`GroupCoordinator::loaded`].
+//!    [`GroupCoordinator::loaded`]. If one cannot be read, the partition is not served and nothing is written to it: a
+//!    state with holes would be written anew at the head, and what it lacks be dropped.
 //! 2. [`GroupCoordinator::handle`] each request; carry out the effects in order. Appends reach the journal in the order
 //!    of the effects, each as one batch, and their outcomes come back by [`GroupCoordinator::appended`].
 //! 3. [`GroupCoordinator::tick`] at [`GroupCoordinator::next_deadline`] (look again after every call).
 //! 4. [`GroupCoordinator::topics_deleted`] when topics go.
-//! 5. After appends: if [`should_rewrite`], close the journal's active segment, carry out
-//!    [`GroupCoordinator::rewrite`], and once it is committed *and fsynced* advance the log start to its first offset.
+//! 5. After appends: if [`should_rewrite`], carry out [`GroupCoordinator::rewrite`], and once it is committed *and
+//!    fsynced* advance the log start to its first offset. Meanwhile requests that append wait while [`must_hold_back`].
 //! 6. [`GroupCoordinator::unload`] when the partition's leadership goes.
 //!
 //! The crate must not know the wire protocol, tokio, clocks or randomness (the suffix of a new member id is part of the
@@ -32,7 +33,7 @@ mod timers;
 pub use coordinator::{GroupCoordinator, GroupSummary};
 pub use error::{AppendError, GroupError};
 pub use group::GroupState;
-pub use journal::{journal_partition, should_rewrite};
+pub use journal::{journal_partition, must_hold_back, should_rewrite};
 pub use messages::{
     AppendToken, Effect, FetchedOffset, Heartbeat, JoinGroup, JoinGroupResponse, JoinedMember, JournalRecord,
     LeaveGroup, LeaveGroupResponse, MemberIdentity, OffsetCommit, OffsetCommitResponse, OffsetFetch,

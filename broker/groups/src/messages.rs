@@ -64,6 +64,16 @@ pub enum Request {
     Fetch(OffsetFetch),
 }
 
+impl Request {
+    /// Whether serving it may append to the journal.
+    pub fn may_append(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Sync(_) | Self::Leave(_) | Self::Commit(_) => true,
+            Self::Heartbeat(_) | Self::Fetch(_) => false,
+        }
+    }
+}
+
 /// The answer to the [`Request`] of the same kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Response {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use odradek_model::Timestamp;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Effect, GroupCoordinator, GroupError, Phase, failed, join_error, parked_answers};
 use crate::cell::Cell;
@@ -110,7 +110,8 @@ impl Change {
 }
 
 impl GroupCoordinator {
-    /// Takes one record of the journal while loading, in the journal's order.
+    /// Takes one record of the journal while loading, in the journal's order. Records of an unknown kind are kept as
+    /// they are: Kafka leaves them in the topic too, and whoever wrote them may be back after a downgrade.
     ///
     /// # Errors
     /// [`RecordError`]: the partition must not be served (and its log not be rewritten), or records of a newer version
@@ -121,7 +122,14 @@ impl GroupCoordinator {
     pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now_ms: Timestamp) -> Result<(), RecordError> {
         assert_eq!(self.phase, Phase::Loading, "records are replayed before the coordinator serves");
         self.now = now_ms;
-        let key = RecordKey::decode(key)?;
+        let key = match RecordKey::decode(key) {
+            Err(RecordError::UnknownType(kind)) => {
+                debug!(kind, "a record of an unknown kind is kept as it is");
+                self.replay_foreign(key, value);
+                return Ok(());
+            }
+            decoded => decoded?,
+        };
         match &key {
             RecordKey::Offset { group, topic, partition } => {
                 let value = value.map(decode_offset_value).transpose()?;
@@ -138,6 +146,17 @@ impl GroupCoordinator {
         }
         self.forget_key(&key);
         Ok(())
+    }
+
+    fn replay_foreign(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => {
+                self.foreign.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            }
+            None => {
+                self.foreign.remove(key);
+            }
+        }
     }
 
     /// The journal has been read to its end: sessions begin anew, requests are served.
@@ -375,8 +394,10 @@ impl GroupCoordinator {
             return None;
         }
         let keys: Vec<RecordKey> = self.keys().collect();
-        let records: Vec<JournalRecord> =
-            keys.iter().map(|key| self.latest_record(key)).filter(|record| record.value.is_some()).collect();
+        let foreign = self.foreign.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+        let foreign = foreign.map(|(key, value)| JournalRecord { key, value });
+        let own = keys.iter().map(|key| self.latest_record(key)).filter(|record| record.value.is_some());
+        let records: Vec<JournalRecord> = foreign.chain(own).collect();
         if records.is_empty() {
             return None;
         }
@@ -442,7 +463,8 @@ impl GroupCoordinator {
     }
 
     fn count_live_bytes(&self) -> u64 {
-        self.keys().map(|key| self.committed_bytes(&key)).sum()
+        let foreign = self.foreign.iter().map(|(key, value)| (key.len() + value.len()) as u64 + RECORD_OVERHEAD);
+        self.keys().map(|key| self.committed_bytes(&key)).chain(foreign).sum()
     }
 
     /// Drops the cell of a key that has neither value nor write.

@@ -4,6 +4,7 @@
 //! A scenario holds commands (`> …`) and below each what came out. `REWRITE=1 cargo test -p odradek-groups` writes the
 //! outcome into the files: read the difference before accepting it.
 
+mod foreign;
 mod property;
 mod script;
 
