@@ -51,7 +51,7 @@ pub struct Broker {
     /// Its replicas.
     pub replicas: Replicas,
     /// Group coordinators.
-    pub coordinators: Coordinators,
+    pub coordinators: Arc<Coordinators>,
     /// The controller.
     pub controller: ControllerHandle,
     /// Ids for producers.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs the group coordinators of this broker: one state machine per partition of `__consumer_offsets` that it leads,
 //! journalled in that partition. It must not know requests of the wire.
+mod loading;
+mod rewriting;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -8,12 +11,12 @@ use std::time::Duration;
 
 use odradek_groups::{
     AppendError, Effect, GroupCoordinator, GroupError, GroupSettings, JournalRecord, Request, RequestToken, Response,
-    journal_partition, should_rewrite,
+    journal_partition,
 };
 use odradek_metadata::Image;
-use odradek_model::{BrokerId, OFFSETS_TOPIC, Offset, Timestamp, TopicId};
-use odradek_partition::{Acks, Isolation, PartitionView};
-use odradek_records::{BatchBuilder, BatchOptions, Batches};
+use odradek_model::{BrokerId, OFFSETS_TOPIC, Timestamp, TopicId};
+use odradek_partition::Acks;
+use odradek_records::{BatchBuilder, BatchOptions};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +26,9 @@ use crate::dispatch::{Answer, Answered};
 use crate::error_table::journal_error;
 use crate::replica::Replica;
 
-/// Bytes of the journal read in one go while loading.
-const LOAD_BYTES: usize = 1 << 20;
+use self::loading::LoadError;
+use self::rewriting::Held;
+
 /// Longest sleep of the timer task; it is woken for anything nearer.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
@@ -70,7 +74,8 @@ pub struct Coordinators {
     settings: GroupSettings,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    /// By partition of the offsets topic; empty until there is one.
+    /// By partition of the offsets topic; empty while there is none. `None` where no groups are served: another broker
+    /// leads, or the journal cannot be read.
     partitions: RwLock<Vec<Option<Arc<Coordinator>>>>,
     next_token: AtomicU64,
     /// When the timer task wakes up.
@@ -89,14 +94,16 @@ struct State {
     machine: GroupCoordinator,
     /// Requests that wait: at most one per member, and one per connection's slot.
     waiting: HashMap<RequestToken, oneshot::Sender<Response>>,
-    /// Whether the end of a rewrite is on its way to the disk.
+    /// Whether a rewrite is on its way to the disk.
     rewriting: bool,
+    /// Those of `waiting` that are not begun, as the journal is at its bound; only during a rewrite.
+    held: VecDeque<Held>,
 }
 
 impl Coordinators {
     /// None yet.
-    pub fn new(settings: GroupSettings, clock: Arc<dyn Clock>, runtime: Handle) -> Self {
-        Self {
+    pub fn new(settings: GroupSettings, clock: Arc<dyn Clock>, runtime: Handle) -> Arc<Self> {
+        Arc::new(Self {
             settings,
             clock,
             runtime,
@@ -104,7 +111,7 @@ impl Coordinators {
             next_token: AtomicU64::new(0),
             armed_for: AtomicI64::new(i64::MAX),
             rearm: Notify::new(),
-        }
+        })
     }
 
     /// Whether there is an offsets topic here.
@@ -119,10 +126,12 @@ impl Coordinators {
         topic.partitions.get(partition as usize)?.leader
     }
 
-    /// Takes over the partitions of the offsets topic: reads each journal to its end, then serves its groups. Blocks.
-    pub fn load(&self, replicas: &[Option<Arc<Replica>>]) {
+    /// Takes over the partitions of the offsets topic: reads each journal to its end, then serves its groups. Groups
+    /// whose journal cannot be read are not served (NOT_COORDINATOR, as in Kafka) and nothing is written to it, so
+    /// nothing is lost: repaired, they are back with the next start. Blocks.
+    pub fn load(self: &Arc<Self>, replicas: &[Option<Arc<Replica>>]) {
         let coordinators: Vec<Option<Arc<Coordinator>>> =
-            replicas.iter().map(|replica| replica.as_ref().map(|replica| Arc::new(self.load_one(replica)))).collect();
+            replicas.iter().map(|replica| self.load_one(replica.as_ref()?).map(Arc::new)).collect();
         let started: Vec<_> = coordinators.iter().flatten().cloned().collect();
         *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = coordinators;
         let now_ms = self.clock.now_ms();
@@ -133,36 +142,37 @@ impl Coordinators {
         }
     }
 
-    fn load_one(&self, replica: &Arc<Replica>) -> Coordinator {
+    fn load_one(&self, replica: &Arc<Replica>) -> Option<Coordinator> {
         let mut machine = GroupCoordinator::new(self.settings.clone());
-        let now_ms = self.clock.now_ms();
-        match replica.view(None) {
-            Ok(view) => replay(&view, &mut machine, replica.index, now_ms),
-            // Another broker leads: nothing is served here.
-            Err(error) => tracing::debug!(partition = replica.index, %error, "no groups are loaded"),
+        match loading::load(replica, &mut machine, self.clock.now_ms()) {
+            Ok(()) => {}
+            Err(LoadError::Leadership(error)) => {
+                tracing::debug!(partition = replica.index, %error, "no groups are loaded");
+                return None;
+            }
+            Err(error) => {
+                let partition = replica.index;
+                tracing::error!(partition, %error, "the groups of a journal that cannot be read are not served");
+                return None;
+            }
         }
-        Coordinator {
-            replica: Arc::clone(replica),
-            state: Mutex::new(State { machine, waiting: HashMap::new(), rewriting: false }),
-        }
+        let state = State { machine, waiting: HashMap::new(), rewriting: false, held: VecDeque::new() };
+        Some(Coordinator { replica: Arc::clone(replica), state: Mutex::new(state) })
     }
 
     /// Gives a request to the coordinator of its group.
-    pub fn start(&self, group_id: &str, request: Request) -> Asked {
-        let coordinator = {
-            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(count) = i32::try_from(partitions.len()).ok().filter(|count| *count > 0) else {
-                return Asked::Ready(Box::new(Err(GroupError::CoordinatorNotAvailable)));
-            };
-            partitions[journal_partition(group_id, count) as usize].clone()
-        };
-        let Some(coordinator) = coordinator else {
+    pub fn start(self: &Arc<Self>, group_id: &str, request: Request) -> Asked {
+        // Without an offsets topic nobody coordinates: clients look for the coordinator, which creates it.
+        let Some(coordinator) = self.coordinator_of(group_id) else {
             return Asked::Ready(Box::new(Err(GroupError::NotCoordinator)));
         };
         let token = RequestToken(self.next_token.fetch_add(1, Ordering::Relaxed));
         let (sender, mut receiver) = oneshot::channel();
         let mut state = coordinator.lock();
         state.waiting.insert(token, sender);
+        let Some(request) = self.hold_back(&coordinator, &mut state, token, request) else {
+            return Asked::Waiting(receiver);
+        };
         let effects = state.machine.handle(token, request, self.clock.now_ms());
         self.carry_out(&coordinator, &mut state, effects);
         drop(state);
@@ -172,9 +182,15 @@ impl Coordinators {
         }
     }
 
+    fn coordinator_of(&self, group_id: &str) -> Option<Arc<Coordinator>> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let count = i32::try_from(partitions.len()).ok().filter(|count| *count > 0)?;
+        partitions[journal_partition(group_id, count) as usize].clone()
+    }
+
     /// Gives a request to the coordinator of its group and makes the answer with `respond`.
     pub(crate) fn ask<T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         group_id: &str,
         request: Request,
         respond: impl FnOnce(Result<Response, GroupError>) -> T + Send + 'static,
@@ -185,27 +201,49 @@ impl Coordinators {
         }
     }
 
-    /// Tells all coordinators that topics are gone: their committed offsets go too.
-    pub fn topics_deleted(&self, topics: &[(&str, TopicId)]) {
-        let all: Vec<_> = self.all();
-        for coordinator in all {
+    /// Tells all coordinators that topics are gone: their committed offsets go too. With the offsets topic itself, which
+    /// anybody may delete as in Kafka, all groups go; the next question for a coordinator creates it anew.
+    pub fn topics_deleted(self: &Arc<Self>, topics: &[(&str, TopicId)]) {
+        if let Some((_, id)) = topics.iter().find(|(name, _)| *name == OFFSETS_TOPIC) {
+            self.forget(*id);
+        }
+        for coordinator in self.all() {
             let mut state = coordinator.lock();
             let effects = state.machine.topics_deleted(topics, self.clock.now_ms());
             self.carry_out(&coordinator, &mut state, effects);
         }
     }
 
-    /// Answers every waiting request: the broker stops.
-    pub fn unload(&self) {
-        for coordinator in self.all() {
-            let mut state = coordinator.lock();
-            let effects = state.machine.unload();
-            self.carry_out(&coordinator, &mut state, effects);
+    /// Drops the coordinators whose journal is in the topic with this id.
+    fn forget(self: &Arc<Self>, id: TopicId) {
+        let gone = {
+            let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+            let is_anew = partitions.iter().flatten().any(|coordinator| coordinator.replica.topic_id != id);
+            if is_anew { Vec::new() } else { std::mem::take(&mut *partitions) }
+        };
+        for coordinator in gone.iter().flatten() {
+            self.unload_one(coordinator);
         }
     }
 
+    /// Answers every waiting request: the broker stops.
+    pub fn unload(self: &Arc<Self>) {
+        for coordinator in self.all() {
+            self.unload_one(&coordinator);
+        }
+    }
+
+    fn unload_one(self: &Arc<Self>, coordinator: &Arc<Coordinator>) {
+        let mut state = coordinator.lock();
+        let mut effects = state.machine.unload();
+        for Held { token, request, .. } in std::mem::take(&mut state.held) {
+            effects.extend(state.machine.handle(token, request, self.clock.now_ms()));
+        }
+        self.carry_out(coordinator, &mut state, effects);
+    }
+
     /// Drives the coordinators' timers until `stopping`. Sleeps until the next deadline: it never polls.
-    pub async fn run_timers(&self, stopping: CancellationToken) {
+    pub async fn run_timers(self: &Arc<Self>, stopping: CancellationToken) {
         loop {
             let now_ms = self.clock.now_ms();
             let mut next = Timestamp::MAX;
@@ -233,7 +271,7 @@ impl Coordinators {
     }
 
     /// Carries out effects, and those that follow from them, in order.
-    fn carry_out(&self, coordinator: &Arc<Coordinator>, state: &mut State, effects: Vec<Effect>) {
+    fn carry_out(self: &Arc<Self>, coordinator: &Arc<Coordinator>, state: &mut State, effects: Vec<Effect>) {
         let mut appended = false;
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
@@ -277,111 +315,9 @@ impl Coordinators {
             }
         }
     }
-
-    /// Keeps the journal small: the live state is written anew at its head, and once that is on the disk everything
-    /// before it goes. A partition stays below twice its live bytes and two segments (the active one is not closed for
-    /// it), and what is appended while a rewrite is being synced.
-    fn rewrite_if_due(&self, coordinator: &Arc<Coordinator>, state: &mut State) {
-        let replica = &coordinator.replica;
-        let segment_bytes = u64::from(replica.settings.segment_bytes);
-        if state.rewriting || !should_rewrite(replica.size_bytes(), state.machine.live_bytes(), segment_bytes) {
-            return;
-        }
-        let Some(Effect::Append { token, records }) = state.machine.rewrite() else {
-            return;
-        };
-        let mut outcome = Ok(0);
-        let mut first = None;
-        let mut rest = records.as_slice();
-        while !rest.is_empty() && outcome.is_ok() {
-            let mut bytes = 0;
-            let fits = |record: &&JournalRecord| {
-                bytes += record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
-                bytes <= REWRITE_BATCH_BYTES
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            outcome = self.append(coordinator, &rest[..count]);
-            first = first.or(outcome.ok());
-            rest = &rest[count..];
-        }
-        let effects = state.machine.appended(token, outcome.map(|_| ()), self.clock.now_ms());
-        let Some(first) = first.filter(|_| outcome.is_ok()) else {
-            self.carry_out(coordinator, state, effects);
-            return;
-        };
-        state.rewriting = true;
-        self.carry_out(coordinator, state, effects);
-        let end = replica.log_end();
-        let coordinator = Arc::clone(coordinator);
-        self.runtime.spawn(async move {
-            for _ in 0..CUT_ATTEMPTS {
-                let tried = Arc::clone(&coordinator);
-                if tokio::task::spawn_blocking(move || tried.cut(first, end)).await.unwrap_or(true) {
-                    break;
-                }
-                tokio::time::sleep(CUT_PAUSE).await;
-            }
-            coordinator.lock().rewriting = false;
-        });
-    }
-}
-
-/// Records of a rewrite go into batches of this size: far below any segment's, and one is read in one go.
-const REWRITE_BATCH_BYTES: usize = 256 * 1024;
-
-/// A sync of the journal may be under way when a rewrite ends, and reaches less far: the cut is tried again for a
-/// second, many times what a sync takes. After that the next append begins a new rewrite.
-const CUT_ATTEMPTS: u32 = 200;
-const CUT_PAUSE: Duration = Duration::from_millis(5);
-
-/// Reads the journal to its end.
-fn replay(view: &PartitionView, machine: &mut GroupCoordinator, partition: i32, now_ms: Timestamp) {
-    let mut offset = view.log_start_offset();
-    while offset < view.high_watermark() {
-        let fetched = match view.read(offset, LOAD_BYTES, Isolation::ReadUncommitted, true) {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                tracing::error!(partition, offset, %error, "cannot read the journal of groups");
-                return;
-            }
-        };
-        let before = offset;
-        for batch in Batches::new(&fetched.records).flatten() {
-            offset = offset.max(batch.header.next_offset());
-            let Ok(records) = batch.records() else {
-                tracing::warn!(partition, offset, "a damaged batch of groups is skipped");
-                continue;
-            };
-            for record in records.iter().flatten() {
-                let Some(key) = record.key else { continue };
-                if let Err(error) = machine.replay(key, record.value, now_ms) {
-                    tracing::warn!(partition, %error, "a record of groups is skipped");
-                }
-            }
-        }
-        if offset == before {
-            tracing::error!(partition, offset, "the journal of groups cannot be read further");
-            return;
-        }
-    }
 }
 
 impl Coordinator {
-    /// Removes what lies before a rewrite that begins at `first`, once all of it (up to `end`) is on the disk. `false`
-    /// to be tried again. Blocks.
-    fn cut(&self, first: Offset, end: Offset) -> bool {
-        let flushed = self.replica.flush();
-        let (_, recovery_point, _) = self.replica.checkpoints();
-        if recovery_point < end {
-            tracing::debug!(partition = self.replica.index, flushed, "a rewritten journal is not synced yet");
-            return false;
-        }
-        if let Err(error) = self.replica.advance_log_start(first) {
-            tracing::warn!(partition = self.replica.index, %error, "the journal of groups is not cut");
-        }
-        true
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the tests of single rooms of the broker share: a disk whose syncs wait, a clock that is set, a broker without
+//! sockets and controller, and requests to it.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![allow(dead_code, reason = "each test binary uses a part")]
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use bytes::{Buf, Bytes, BytesMut};
+use odradek_disk::{DirEntry, Disk, DiskError, DiskFile, DiskLock, OpenMode, SimulatedDisk};
+use odradek_metadata::records::{EndpointRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
+use odradek_metadata::{Image, Record, apply};
+use odradek_model::{BrokerId, ClusterId, TopicId, TopicName, TopicOverrides, TopicSettings};
+use odradek_partition::Leadership;
+use odradek_server::broker::{Broker, BrokerParts};
+use odradek_server::clock::{Clock, Random};
+use odradek_server::controller;
+use odradek_server::dispatch::Dispatcher;
+use odradek_server::failure::Failure;
+use odradek_server::folder::{ReplicaFolder, WantedLog};
+use odradek_server::health::Health;
+use odradek_server::metrics::{Metrics, TopicMetrics};
+use odradek_server::net::budget::Budget;
+use odradek_server::net::frame::Frame;
+use odradek_server::net::{Finished, Peer, Service, Started};
+use odradek_server::replica::{Replica, ReplicaContext, ReplicaParts};
+use odradek_server::replicas::TopicReplicas;
+use odradek_server::settings::BrokerSettings;
+use odradek_wire::{Request, RequestHeader, frame};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// Lets syncs through, or not.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn set(&self, open: bool) {
+        *self.open.lock().unwrap() = open;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut open = self.open.lock().unwrap();
+        while !*open {
+            open = self.changed.wait(open).unwrap();
+        }
+    }
+}
+
+/// A simulated disk whose files are synced only while the gate is open.
+#[derive(Debug)]
+pub(crate) struct GatedDisk {
+    disk: SimulatedDisk,
+    pub(crate) gate: Arc<Gate>,
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    file: Arc<dyn DiskFile>,
+    gate: Arc<Gate>,
+}
+
+impl GatedDisk {
+    pub(crate) fn new() -> Arc<Self> {
+        let gate = Arc::new(Gate { open: Mutex::new(true), changed: Condvar::new() });
+        Arc::new(Self { disk: SimulatedDisk::new(1), gate })
+    }
+}
+
+impl Disk for GatedDisk {
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.create_dir_all(path)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        self.disk.list(dir)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
+        let file = self.disk.open(path, mode)?;
+        Ok(Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove_dir_all(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        self.disk.sync_dir(dir)
+    }
+    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        self.disk.file_len(path)
+    }
+    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
+        self.disk.exists(path)
+    }
+    fn free_bytes(&self, path: &Path) -> Result<u64, DiskError> {
+        self.disk.free_bytes(path)
+    }
+    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
+        self.disk.lock(path)
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
+        self.file.read_at(buffer, offset)
+    }
+    fn read_append(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<usize, DiskError> {
+        self.file.read_append(buffer, len, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.file.write_at(bytes, offset)
+    }
+    fn truncate(&self, len: u64) -> Result<(), DiskError> {
+        self.file.truncate(len)
+    }
+    fn sync(&self) -> Result<(), DiskError> {
+        self.gate.pass();
+        self.file.sync()
+    }
+    fn len(&self) -> Result<u64, DiskError> {
+        self.file.len()
+    }
+}
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub(crate) struct SetClock(AtomicI64);
+
+impl SetClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_700_000_000_000)))
+    }
+
+    pub(crate) fn advance(&self, milliseconds: i64) {
+        self.0.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Random for Counter {
+    fn bytes(&self) -> [u8; 16] {
+        u128::from(self.0.fetch_add(1, Ordering::SeqCst)).to_le_bytes()
+    }
+}
+
+/// A data folder on a gated disk.
+pub(crate) struct Folder {
+    pub(crate) disk: Arc<GatedDisk>,
+    pub(crate) folder: Arc<ReplicaFolder>,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let disk = GatedDisk::new();
+        let path = PathBuf::from("/data");
+        disk.create_dir_all(&path).unwrap();
+        let folder = Arc::new(ReplicaFolder::open(Arc::clone(&disk) as _, path).unwrap());
+        Self { disk, folder }
+    }
+
+    /// A replica that this broker leads, with a new log.
+    pub(crate) fn replica(&self, topic: &str, settings: &[(&str, &str)]) -> Arc<Replica> {
+        let topic = TopicName::new(topic).unwrap();
+        let overrides: TopicOverrides = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let settings = TopicSettings::resolve(&overrides, &BrokerSettings::default().topic_defaults).unwrap();
+        let topic_id = TopicId(TOPIC_ID);
+        let wanted = WantedLog {
+            topic: &topic,
+            topic_id,
+            index: 0,
+            settings: &settings,
+            producer_id_expiration_ms: 86_400_000,
+            is_new: true,
+        };
+        let health = Health::default();
+        let (mut partition, _) = self.folder.open_partition(&wanted, 0, &mut health.recovery(0)).unwrap();
+        let this = vec![BrokerId(0)];
+        let leadership = Leadership { leader_epoch: 3, partition_epoch: 0, replicas: this.clone(), in_sync: this };
+        partition.lead(leadership).unwrap();
+        let metrics = TopicMetrics::default();
+        let parts = ReplicaParts { topic, topic_id, index: 0, settings, metrics, partition };
+        let context = ReplicaContext { runtime: Handle::current(), failure: Arc::new(Failure::default()) };
+        Replica::new(parts, context)
+    }
+
+    /// A broker that knows no topics and has no controller.
+    pub(crate) fn broker(&self, clock: Arc<SetClock>) -> Arc<Broker> {
+        Broker::new(BrokerParts {
+            id: BrokerId(0),
+            cluster_id: ClusterId::new("test").unwrap(),
+            settings: BrokerSettings::default(),
+            clock,
+            random: Arc::new(Counter::default()),
+            metrics: Arc::new(Metrics::new([])),
+            controller: controller::channel().0,
+            reads: Budget::new(64 << 20),
+            folder: Arc::clone(&self.folder),
+            runtime: Handle::current(),
+            health: Arc::new(Health::default()),
+            failure: Arc::new(Failure::default()),
+        })
+    }
+}
+
+/// Gives a broker a topic with these partitions; `None` is one that could not be opened.
+pub(crate) fn add_topic(broker: &Broker, name: &str, partitions: Vec<Option<Arc<Replica>>>) {
+    let offline = partitions.iter().filter(|replica| replica.is_none()).count();
+    let (name, id) = (TopicName::new(name).unwrap(), TopicId(TOPIC_ID));
+    broker.replicas.insert(Arc::new(TopicReplicas { name, id, partitions, offline }));
+}
+
+/// The id of the one topic.
+pub(crate) const TOPIC_ID: uuid::Uuid = uuid::Uuid::from_u128(7);
+
+/// Publishes metadata with this broker at `host:9092` on the listener `test`, and a topic whose partitions are led by it
+/// or by nobody, in leader epoch 3.
+pub(crate) fn publish(broker: &Broker, name: &str, led: &[bool]) {
+    let id = Bytes::copy_from_slice(TOPIC_ID.as_bytes());
+    let endpoint = EndpointRecord { listener: "test".into(), host: "host".into(), port: 9092, security_protocol: 0 };
+    let mut records: Vec<Record> = vec![
+        RegisterBrokerRecord {
+            broker_id: 0,
+            broker_epoch: 1,
+            incarnation: Bytes::from_static(&[1; 16]),
+            directory_id: Bytes::from_static(&[2; 16]),
+            endpoints: vec![endpoint],
+            ..RegisterBrokerRecord::default()
+        }
+        .into(),
+        TopicRecord { id: id.clone(), name: name.to_owned() }.into(),
+    ];
+    for (partition, led) in led.iter().enumerate() {
+        let partition = PartitionRecord {
+            topic_id: id.clone(),
+            partition: partition as i32,
+            replicas: vec![0],
+            isr: vec![0],
+            leader: if *led { 0 } else { -1 },
+            leader_epoch: 3,
+            partition_epoch: 0,
+        };
+        records.push(partition.into());
+    }
+    let empty = Image::empty();
+    let epoch = empty.epoch();
+    let image = records.iter().fold(empty, |image, record| apply(&image, epoch, record).unwrap());
+    broker.publish(Arc::new(image));
+}
+
+/// Starts a request as its connection would.
+pub(crate) fn start<R: Request>(broker: &Arc<Broker>, request: &R, version: i16) -> Started {
+    let header = RequestHeader { key: R::KEY, version, correlation_id: 1, client_id: None };
+    let mut bytes = joined(&frame::encode_request(&header, request).unwrap());
+    bytes.advance(frame::SIZE_LENGTH);
+    let peer =
+        Peer { listener: "test".into(), address: "127.0.0.1:1".parse().unwrap(), stopping: CancellationToken::new() };
+    let frame = Frame { bytes, charge: Budget::new(1 << 20).open() };
+    Dispatcher::new(Arc::clone(broker)).start(frame, &peer)
+}
+
+/// The answer to a request that is answered at once.
+pub(crate) fn answer<R: Request>(broker: &Arc<Broker>, request: &R, version: i16) -> R::Response {
+    match start(broker, request, version) {
+        Started::Finished(finished) => decode::<R>(finished, version),
+        Started::Waiting(_) => panic!("the answer is not there at once"),
+    }
+}
+
+pub(crate) fn decode<R: Request>(finished: Finished, version: i16) -> R::Response {
+    let Finished::Reply(reply) = finished else { panic!("no reply but {finished:?}") };
+    let mut bytes = joined(&reply.segments);
+    bytes.advance(frame::SIZE_LENGTH);
+    frame::decode_response::<R::Response>(bytes, R::KEY, version).unwrap().1
+}
+
+fn joined(segments: &[Bytes]) -> Bytes {
+    segments
+        .iter()
+        .fold(BytesMut::new(), |mut all, part| {
+            all.extend_from_slice(part);
+            all
+        })
+        .freeze()
+}
