@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fetch (1): reads batches, or waits until there are enough (rules 22-27, 31). Sessions are answered as sessionless.
+//! Fetch (1): reads batches, or waits until there are enough (rules 22-27, 30, 31). No session is ever opened: who asks
+//! for one is answered as sessionless, who names one as Kafka answers after a restart.
 //!
 //! The budget for reads is taken before a log is touched, as much as the request may return; the first batch is always
 //! allowed (rule 22). A waiting request holds no budget and no bytes but its own; a partition's append wakes it.
@@ -16,15 +17,21 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::{current_leader, on_blocking_thread, replica_of};
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Answered, Call};
 use crate::error_table::{leadership_code, read_code};
+use crate::metrics::Counted;
 use crate::net::budget::Charge;
 use crate::replica::{FetchWait, Replica};
 
 /// A client that asks to wait longer is answered after this; it asks again. Five minutes outlast every client's own
 /// request timeout.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// Session epochs of requests that name all their partitions (KIP-227): to open a session, and without one.
+const NEW_SESSION: i32 = 0;
+const NO_SESSION: i32 = -1;
 
 /// A request, resolved to replicas.
 struct Plan {
@@ -33,6 +40,7 @@ struct Plan {
     min_bytes: usize,
     isolation: Isolation,
     version: i16,
+    listener: Arc<str>,
 }
 
 impl Plan {
@@ -56,21 +64,26 @@ struct PartitionPlan {
 }
 
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: FetchRequest) -> Answer<FetchResponse> {
-    let plan = plan(broker, call.version, &request);
+    if call.version >= 7 && !matches!(request.session_epoch, NEW_SESSION | NO_SESSION) {
+        let error_code = ErrorCode::FetchSessionIdNotFound.code();
+        return Answer::now(FetchResponse { error_code, ..FetchResponse::default() });
+    }
+    let plan = plan(broker, call, &request);
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(LONGEST_WAIT);
     let deadline = Instant::now() + wait;
     let views = views(&plan);
     if !may_block(&plan, &views) {
         let read = read_views(broker, &plan, views);
         if read.is_enough(&plan) || wait.is_zero() {
-            return Answer::Now(finish(&plan, read));
+            return Answer::Now(finish(broker, &plan, read));
         }
     }
     let stopping = call.peer.stopping.clone();
     Answer::Later(Box::pin(wait_and_read(Arc::clone(broker), plan, deadline, stopping)))
 }
 
-fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
+fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest) -> Plan {
+    let version = call.version;
     let most = broker.settings.number("fetch.max.bytes") as usize;
     let by_id = version >= 13;
     let topics = request.topics.iter().map(|topic| {
@@ -81,11 +94,7 @@ fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
         };
         let partitions = topic.partitions.iter().map(|partition| {
             let replica = match &found {
-                Ok(topic) => topic.partition(partition.partition).cloned().ok_or(if topic.has(partition.partition) {
-                    ErrorCode::KafkaStorageError
-                } else {
-                    ErrorCode::UnknownTopicOrPartition
-                }),
+                Ok(topic) => replica_of(Some(topic), partition.partition).cloned(),
                 Err(code) => Err(*code),
             };
             PartitionPlan {
@@ -106,6 +115,7 @@ fn plan(broker: &Broker, version: i16, request: &FetchRequest) -> Plan {
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         isolation: super::isolation(request.isolation_level),
         version,
+        listener: Arc::clone(&call.peer.listener),
     }
 }
 
@@ -154,12 +164,7 @@ async fn read_once(broker: &Arc<Broker>, plan: &Arc<Plan>) -> Read {
     }
     broker.metrics.cold_fetches.inc();
     let (broker, plan) = (Arc::clone(broker), Arc::clone(plan));
-    match tokio::task::spawn_blocking(move || read_views(&broker, &plan, views)).await {
-        Ok(read) => read,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The process ends: nobody waits for the answer.
-        Err(_) => std::future::pending().await,
-    }
+    on_blocking_thread(move || read_views(&broker, &plan, views)).await
 }
 
 fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
@@ -231,6 +236,9 @@ fn read_partition(
             (data, bytes)
         }
         Err(code) => {
+            // Clients of these versions do not know the code (KIP-112).
+            let is_old = plan.version <= 5 && code == ErrorCode::KafkaStorageError;
+            let code = if is_old { ErrorCode::NotLeaderOrFollower } else { code };
             let data = PartitionData {
                 partition_index: partition.index,
                 error_code: code.code(),
@@ -244,14 +252,21 @@ fn read_partition(
     }
 }
 
-/// Counts what is sent.
-fn finish(plan: &Plan, read: Read) -> Answered<FetchResponse> {
-    let data = read.response.responses.iter().flat_map(|topic| &topic.partitions);
+/// Counts what is sent, and names the leader to those who believe in another.
+fn finish(broker: &Broker, plan: &Plan, mut read: Read) -> Answered<FetchResponse> {
+    let endpoints = &mut read.response.node_endpoints;
+    let data = read.response.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
     for (partition, data) in plan.partitions().zip(data) {
         let Ok(replica) = &partition.replica else { continue };
         replica.metrics.fetch_requests.inc();
         if data.error_code != 0 {
             replica.metrics.failed_fetch_requests.inc();
+        }
+        let is_outdated = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
+        if plan.version >= 16 && is_outdated.iter().any(|code| code.code() == data.error_code) {
+            let (leader, endpoint) = current_leader(broker, &plan.listener, replica.topic_id, replica.index);
+            data.current_leader = leader;
+            endpoints.extend(endpoint.filter(|new| endpoints.iter().all(|known| known.node_id != new.node_id)));
         }
         let bytes = data.records.as_ref().map_or(0, Bytes::len) as u64;
         if bytes > 0 {
@@ -271,7 +286,7 @@ async fn wait_and_read(
     let plan = Arc::new(plan);
     let notify = Arc::new(Notify::new());
     let mut read = read_once(&broker, &plan).await;
-    let _counted = (!read.is_enough(&plan)).then(|| Counted::new(&broker));
+    let _counted = (!read.is_enough(&plan)).then(|| Counted::new(broker.metrics.waiting_fetches.clone()));
     while !read.is_enough(&plan) {
         let waits = match register(&plan, &read, &notify) {
             Ok(Some(waits)) => waits,
@@ -295,7 +310,7 @@ async fn wait_and_read(
             break;
         }
     }
-    finish(&plan, read)
+    finish(&broker, &plan, read)
 }
 
 /// Waits on every partition; `None` if one of them has news already. With several partitions it is their sum that
@@ -312,20 +327,4 @@ fn register(plan: &Plan, read: &Read, notify: &Arc<Notify>) -> Result<Option<Vec
         }
     }
     Ok(Some(waits))
-}
-
-/// Counts a waiting request for as long as it waits, also when its connection ends.
-struct Counted<'a>(&'a Broker);
-
-impl<'a> Counted<'a> {
-    fn new(broker: &'a Broker) -> Self {
-        broker.metrics.waiting_fetches.inc();
-        Self(broker)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.waiting_fetches.dec();
-    }
 }

@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ListOffsets (2): offsets by time and by name (rule 32).
+//!
+//! A look-up by time reads a batch from the disk and may have to decompress it, so it runs where it may block, and its
+//! memory is taken from the budget for reads first.
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use odradek_model::LeaderEpoch;
 use odradek_partition::{Isolation, OffsetSpec};
-use odradek_wire::ErrorCode;
+use odradek_records::DECOMPRESSED_BYTES_MAX;
 use odradek_wire::messages::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
+use odradek_wire::{ErrorCode, Text};
+use tokio::time::timeout;
 
+use super::{on_blocking_thread, replica_of};
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
 use crate::error_table::{leadership_code, list_offsets_code};
@@ -21,63 +30,145 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// Memory of a look-up by time, one partition after the other: a batch as large as a request may be, and what it is
+/// decompressed to, in a buffer that doubles as it grows. A budget below that lets one look-up run at a time.
+const LOOK_UP_BYTES: usize = 3 * DECOMPRESSED_BYTES_MAX;
+/// A look-up that has not got its memory by then is answered "timed out"; `request.timeout.ms` of clients is 30 s.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// A request, resolved to replicas.
+struct Plan {
+    topics: Vec<(Text, Vec<Lookup>)>,
+    isolation: Isolation,
+    version: i16,
+}
+
+/// What is asked of a partition.
+struct Lookup {
+    index: i32,
+    wanted: Result<Wanted, ErrorCode>,
+}
+
+struct Wanted {
+    replica: Arc<Replica>,
+    spec: OffsetSpec,
+    current_epoch: Option<LeaderEpoch>,
+}
+
 pub(crate) fn handle(
     broker: &Arc<Broker>,
     call: &Call<'_>,
     request: ListOffsetsRequest,
 ) -> Answer<ListOffsetsResponse> {
-    let isolation = super::isolation(request.isolation_level);
-    let topics = request.topics.iter().map(|topic| {
-        let replicas = broker.replicas.topic(&topic.name);
-        let partitions = topic.partitions.iter().map(|wanted| {
-            let replica = replicas.as_ref().and_then(|topic| topic.partition(wanted.partition_index));
-            match replica {
-                Some(replica) => locate(replica, wanted, call.version, isolation),
-                None => refuse(wanted, ErrorCode::UnknownTopicOrPartition),
-            }
-        });
-        ListOffsetsTopicResponse { name: topic.name.clone(), partitions: partitions.collect() }
-    });
-    Answer::now(ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() })
+    let plan = plan(broker, call.version, &request);
+    let may_block = |lookup: &Lookup| {
+        let wanted = lookup.wanted.as_ref();
+        wanted.is_ok_and(|wanted| matches!(wanted.spec, OffsetSpec::AtTime(_) | OffsetSpec::MaxTimestamp))
+    };
+    if !plan.topics.iter().flat_map(|(_, lookups)| lookups).any(may_block) {
+        return Answer::now(plan.look_up());
+    }
+    let broker = Arc::clone(broker);
+    Answer::later(async move {
+        let mut charge = broker.reads.open();
+        if timeout(LONGEST_WAIT, charge.grow(LOOK_UP_BYTES)).await.is_err() {
+            return plan.refuse_all(ErrorCode::RequestTimedOut).into();
+        }
+        let work = move || {
+            let response = plan.look_up();
+            drop(charge);
+            response
+        };
+        on_blocking_thread(work).await.into()
+    })
 }
 
-fn locate(
-    replica: &Replica,
-    wanted: &ListOffsetsPartition,
-    version: i16,
-    isolation: Isolation,
-) -> ListOffsetsPartitionResponse {
-    let spec = match wanted.timestamp {
-        LATEST => OffsetSpec::Latest,
-        EARLIEST => OffsetSpec::Earliest,
+fn plan(broker: &Broker, version: i16, request: &ListOffsetsRequest) -> Plan {
+    let mut seen = HashSet::new();
+    let mut duplicates = HashSet::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let key = (&*topic.name, partition.partition_index);
+            if !seen.insert(key) {
+                duplicates.insert(key);
+            }
+        }
+    }
+    let topics = request.topics.iter().map(|topic| {
+        let replicas = broker.replicas.topic(&topic.name);
+        let lookups = topic.partitions.iter().map(|partition| {
+            let wanted = if duplicates.contains(&(&*topic.name, partition.partition_index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                spec(partition, version).and_then(|spec| {
+                    let replica = replica_of(replicas.as_deref(), partition.partition_index)?;
+                    let current_epoch = Some(partition.current_leader_epoch).filter(|epoch| *epoch >= 0);
+                    Ok(Wanted { replica: Arc::clone(replica), spec, current_epoch })
+                })
+            };
+            Lookup { index: partition.partition_index, wanted }
+        });
+        (topic.name.clone(), lookups.collect())
+    });
+    Plan { topics: topics.collect(), isolation: super::isolation(request.isolation_level), version }
+}
+
+fn spec(partition: &ListOffsetsPartition, version: i16) -> Result<OffsetSpec, ErrorCode> {
+    match partition.timestamp {
+        LATEST => Ok(OffsetSpec::Latest),
+        EARLIEST => Ok(OffsetSpec::Earliest),
         // Each special came with a version (KIP-734, KIP-405, KIP-1005, KIP-1023).
-        MAX_TIMESTAMP if version >= 7 => OffsetSpec::MaxTimestamp,
-        EARLIEST_LOCAL if version >= 8 => OffsetSpec::EarliestLocal,
-        LATEST_TIERED if version >= 9 => OffsetSpec::Tiered,
-        EARLIEST_PENDING_UPLOAD if version >= 11 => OffsetSpec::Tiered,
-        timestamp if timestamp >= 0 => OffsetSpec::AtTime(timestamp),
-        _ => return refuse(wanted, ErrorCode::UnsupportedVersion),
-    };
-    let current_epoch = Some(wanted.current_leader_epoch).filter(|epoch| *epoch >= 0);
-    let listed = match replica.view(current_epoch) {
-        Ok(view) => view.list_offset(spec, isolation),
-        Err(error) => return refuse(wanted, leadership_code(&error)),
+        MAX_TIMESTAMP if version >= 7 => Ok(OffsetSpec::MaxTimestamp),
+        EARLIEST_LOCAL if version >= 8 => Ok(OffsetSpec::EarliestLocal),
+        LATEST_TIERED if version >= 9 => Ok(OffsetSpec::Tiered),
+        EARLIEST_PENDING_UPLOAD if version >= 11 => Ok(OffsetSpec::Tiered),
+        timestamp if timestamp >= 0 => Ok(OffsetSpec::AtTime(timestamp)),
+        _ => Err(ErrorCode::UnsupportedVersion),
+    }
+}
+
+impl Plan {
+    /// Looks everything up. May block if times are asked for.
+    fn look_up(&self) -> ListOffsetsResponse {
+        self.answer(|lookup| match &lookup.wanted {
+            Ok(wanted) => locate(lookup.index, wanted, self.version, self.isolation),
+            Err(code) => refuse(lookup.index, *code),
+        })
+    }
+
+    fn refuse_all(&self, code: ErrorCode) -> ListOffsetsResponse {
+        self.answer(|lookup| refuse(lookup.index, lookup.wanted.as_ref().err().copied().unwrap_or(code)))
+    }
+
+    fn answer(&self, partition: impl Fn(&Lookup) -> ListOffsetsPartitionResponse) -> ListOffsetsResponse {
+        let topics = self.topics.iter().map(|(name, lookups)| ListOffsetsTopicResponse {
+            name: name.clone(),
+            partitions: lookups.iter().map(&partition).collect(),
+        });
+        ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() }
+    }
+}
+
+fn locate(partition_index: i32, wanted: &Wanted, version: i16, isolation: Isolation) -> ListOffsetsPartitionResponse {
+    let listed = match wanted.replica.view(wanted.current_epoch) {
+        Ok(view) => view.list_offset(wanted.spec, isolation),
+        Err(error) => return refuse(partition_index, leadership_code(&error)),
     };
     match listed {
         Ok(listed) => ListOffsetsPartitionResponse {
-            partition_index: wanted.partition_index,
+            partition_index,
             timestamp: listed.timestamp,
             offset: listed.offset,
             leader_epoch: if version >= 4 { listed.leader_epoch.unwrap_or(-1) } else { -1 },
             ..ListOffsetsPartitionResponse::default()
         },
-        Err(error) => refuse(wanted, list_offsets_code(&error, version)),
+        Err(error) => refuse(partition_index, list_offsets_code(&error, version)),
     }
 }
 
-fn refuse(wanted: &ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartitionResponse {
+fn refuse(partition_index: i32, code: ErrorCode) -> ListOffsetsPartitionResponse {
     ListOffsetsPartitionResponse {
-        partition_index: wanted.partition_index,
+        partition_index,
         error_code: code.code(),
         timestamp: -1,
         offset: -1,

@@ -20,9 +20,59 @@ pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
 
+use std::sync::Arc;
+
+use odradek_model::TopicId;
 use odradek_partition::Isolation;
+use odradek_wire::ErrorCode;
+use odradek_wire::messages::{LeaderIdAndEpoch, NodeEndpoint};
+
+use crate::broker::Broker;
+use crate::replica::Replica;
+use crate::replicas::TopicReplicas;
 
 /// The isolation level of a request: 1 is read_committed (KIP-98).
 fn isolation(level: i8) -> Isolation {
     if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+}
+
+/// This broker's replica of a partition, or Kafka's code for why there is none: no such partition, or one whose log
+/// could not be opened (`HostedPartition.Offline`).
+fn replica_of(topic: Option<&TopicReplicas>, index: i32) -> Result<&Arc<Replica>, ErrorCode> {
+    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let missing = if topic.has(index) { ErrorCode::KafkaStorageError } else { ErrorCode::UnknownTopicOrPartition };
+    topic.partition(index).ok_or(missing)
+}
+
+/// Who leads a partition by the newest metadata, for a client that has asked with an old leader in mind (rule 30,
+/// KIP-951); and where, if that broker has the client's listener.
+fn current_leader(
+    broker: &Broker,
+    listener: &str,
+    topic: TopicId,
+    index: i32,
+) -> (LeaderIdAndEpoch, Option<NodeEndpoint>) {
+    let image = broker.image();
+    let index = usize::try_from(index).ok();
+    let partition = image.topic_by_id(topic).and_then(|topic| topic.partitions.get(index?));
+    let Some(partition) = partition else {
+        return (LeaderIdAndEpoch::default(), None);
+    };
+    let node = partition.leader.and_then(|id| image.broker(id)).filter(|leader| !leader.fenced).and_then(|leader| {
+        let (host, port) = broker.endpoint(leader, listener)?;
+        let rack = leader.rack.as_deref().map(Into::into);
+        Some(NodeEndpoint { node_id: leader.id.0, host: host.into(), port: i32::from(port), rack })
+    });
+    let leader_id = partition.leader.map_or(-1, |leader| leader.0);
+    (LeaderIdAndEpoch { leader_id, leader_epoch: partition.leader_epoch }, node)
+}
+
+/// Runs work that may wait for the disk on a thread that may block.
+async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The process ends: nobody waits for the answer.
+        Err(_) => std::future::pending().await,
+    }
 }

@@ -8,6 +8,7 @@ use odradek_wire::messages::{
     OffsetForLeaderTopicResult,
 };
 
+use super::replica_of;
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
 use crate::error_table::leadership_code;
@@ -20,9 +21,9 @@ pub(crate) fn handle(
     let topics = request.topics.iter().map(|topic| {
         let replicas = broker.replicas.topic(&topic.topic);
         let partitions = topic.partitions.iter().map(|wanted| {
-            let replica = replicas.as_ref().and_then(|topic| topic.partition(wanted.partition));
-            let Some(replica) = replica else {
-                return result(wanted, ErrorCode::UnknownTopicOrPartition, (-1, -1));
+            let replica = match replica_of(replicas.as_deref(), wanted.partition) {
+                Ok(replica) => replica,
+                Err(code) => return result(wanted, code, (-1, -1)),
             };
             let current_epoch = Some(wanted.current_leader_epoch).filter(|epoch| *epoch >= 0);
             match replica.epoch_end(wanted.leader_epoch, current_epoch) {

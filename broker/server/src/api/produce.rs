@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Produce (0): appends batches. With one replica they are committed when appended (rules 7, 8, 37).
+//! Produce (0): appends batches. With one replica they are committed when appended (rules 7, 8, 30, 37).
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use odradek_wire::messages::{
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::{current_leader, replica_of};
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
 use crate::error_table::{append_code, produce_code, produce_outcome_code};
+use crate::metrics::Counted;
 use crate::net::CloseReason;
 use crate::replica::AppendFailure;
 use crate::replicas::TopicReplicas;
@@ -43,6 +45,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
     let mut failed = false;
     let mut waiting = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut topic_ids = Vec::with_capacity(request.topic_data.len());
     for (topic_at, topic) in request.topic_data.iter().enumerate() {
         let replicas = if by_id {
             broker.replicas.topic_by_id(TopicId(topic.topic_id))
@@ -72,6 +75,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
                 }
             });
         }
+        topic_ids.push(replicas.as_ref().map(|topic| topic.id));
         responses.push(TopicProduceResponse {
             name: topic.name.clone(),
             topic_id: topic.topic_id,
@@ -83,13 +87,21 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
         return if failed { Answer::Close(CloseReason::FailedWithoutAcks) } else { Answer::Nothing };
     }
     let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
+    // Clients of these versions look for it.
+    let outdated = (call.version >= 10).then(|| (Arc::clone(broker), Arc::clone(&call.peer.listener), topic_ids));
+    let name_leaders = move |response: &mut ProduceResponse| {
+        if let Some((broker, listener, topic_ids)) = &outdated {
+            name_leaders(broker, listener, topic_ids, response);
+        }
+    };
     if waiting.is_empty() {
+        name_leaders(&mut response);
         return Answer::now(response);
     }
     let time = Duration::from_millis(request.timeout_ms.max(0) as u64).min(LONGEST_WAIT);
-    let metrics = Arc::clone(&broker.metrics);
+    let waits = broker.metrics.waiting_produces.clone();
     Answer::later(async move {
-        metrics.waiting_produces.inc();
+        let _counted = Counted::new(waits);
         let deadline = Instant::now() + time;
         for Waiting { topic_at, partition_at, outcome } in waiting {
             let code = match timeout_at(deadline, outcome).await {
@@ -104,9 +116,23 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
                 response.responses[topic_at].partition_responses[partition_at] = refuse(index, code, None);
             }
         }
-        metrics.waiting_produces.dec();
+        name_leaders(&mut response);
         response.into()
     })
+}
+
+/// Tells who leads where this broker does not.
+fn name_leaders(broker: &Broker, listener: &str, topic_ids: &[Option<TopicId>], response: &mut ProduceResponse) {
+    let endpoints = &mut response.node_endpoints;
+    for (topic, id) in response.responses.iter_mut().zip(topic_ids) {
+        let Some(id) = *id else { continue };
+        let not_leader = ErrorCode::NotLeaderOrFollower.code();
+        for partition in topic.partition_responses.iter_mut().filter(|p| p.error_code == not_leader) {
+            let (leader, endpoint) = current_leader(broker, listener, id, partition.index);
+            partition.current_leader = leader;
+            endpoints.extend(endpoint.filter(|new| endpoints.iter().all(|known| known.node_id != new.node_id)));
+        }
+    }
 }
 
 /// A produce that is due longer is answered "timed out" after this; the client's own time-out is over by then.
@@ -128,11 +154,7 @@ fn append(
     acks: Acks,
     now_ms: i64,
 ) -> Result<Pending, PartitionProduceResponse> {
-    let Some(replica) = topic.partition(data.index) else {
-        let code =
-            if topic.has(data.index) { ErrorCode::KafkaStorageError } else { ErrorCode::UnknownTopicOrPartition };
-        return Err(refuse(data.index, code, None));
-    };
+    let replica = replica_of(Some(topic), data.index).map_err(|code| refuse(data.index, code, None))?;
     let metrics = &replica.metrics;
     metrics.produce_requests.inc();
     let records = data.records.clone().unwrap_or_default();

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Handlers with a broker that has no sockets and no controller: what they answer, what they count, and where they run.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+mod support;
+
+use std::time::Duration;
+
+use odradek_partition::Acks;
+use odradek_records::{BatchBuilder, BatchOptions};
+use odradek_server::net::Started;
+use odradek_wire::messages::{
+    FetchPartition, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic, PartitionProduceData, ProduceRequest,
+    TopicProduceData,
+};
+use support::{Folder, SetClock, TOPIC_ID, add_topic, answer, decode, publish, start};
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn list(timestamps: &[(i32, i64)]) -> ListOffsetsRequest {
+    let partition = |(index, timestamp): &(i32, i64)| ListOffsetsPartition {
+        partition_index: *index,
+        timestamp: *timestamp,
+        ..ListOffsetsPartition::default()
+    };
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic { name: "t".into(), partitions: timestamps.iter().map(partition).collect() }],
+        ..ListOffsetsRequest::default()
+    }
+}
+
+fn fetch(epoch: i32) -> FetchRequest {
+    let partition =
+        FetchPartition { partition_max_bytes: 1000, current_leader_epoch: epoch, ..FetchPartition::default() };
+    FetchRequest {
+        max_bytes: 1000,
+        topics: vec![FetchTopic { topic: "t".into(), partitions: vec![partition], ..FetchTopic::default() }],
+        ..FetchRequest::default()
+    }
+}
+
+fn produce(value: &[u8]) -> ProduceRequest {
+    let mut batch = BatchBuilder::new(BatchOptions::default());
+    batch.append(1_700_000_000_000, None, Some(value), &[]);
+    let data = PartitionProduceData { index: 0, records: Some(batch.build()) };
+    ProduceRequest {
+        acks: -1,
+        timeout_ms: 60_000,
+        topic_data: vec![TopicProduceData {
+            name: "t".into(),
+            partition_data: vec![data],
+            ..TopicProduceData::default()
+        }],
+        ..ProduceRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_could_not_be_opened_is_a_storage_error_and_no_unknown_partition() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    add_topic(&broker, "t", vec![None]);
+    let listed = answer(&broker, &list(&[(0, -1), (1, -1)]), 7);
+    let codes: Vec<i16> = listed.topics[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [56, 3]);
+    let partitions =
+        [0, 1].map(|partition| OffsetForLeaderPartition { partition, ..OffsetForLeaderPartition::default() });
+    let epochs = OffsetForLeaderEpochRequest {
+        replica_id: -1,
+        topics: vec![OffsetForLeaderTopic { topic: "t".into(), partitions: partitions.into() }],
+    };
+    let ends = answer(&broker, &epochs, 4);
+    let codes: Vec<i16> = ends.topics[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [56, 3]);
+    assert_eq!(answer(&broker, &produce(b"x"), 9).responses[0].partition_responses[0].error_code, 56);
+    assert_eq!(answer(&broker, &fetch(-1), 6).responses[0].partitions[0].error_code, 56);
+    // Older clients do not know the code.
+    assert_eq!(answer(&broker, &fetch(-1), 5).responses[0].partitions[0].error_code, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_produce_whose_connection_ends_waits_no_more() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    add_topic(&broker, "t", vec![Some(folder.replica("t", &[("flush.messages", "1")]))]);
+    folder.disk.gate.set(false);
+    let Started::Waiting(mut waiting) = start(&broker, &produce(b"x"), 9) else { panic!("it is not on the disk") };
+    assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+    assert_eq!(broker.metrics.waiting_produces.get(), 1);
+    drop(waiting);
+    assert_eq!(broker.metrics.waiting_produces.get(), 0);
+    folder.disk.gate.set(true);
+    let Started::Waiting(waiting) = start(&broker, &produce(b"y"), 9) else { panic!("it is not on the disk yet") };
+    let answered = timeout(SOON, waiting).await.expect("it is on the disk now");
+    assert_eq!(decode::<ProduceRequest>(answered, 9).responses[0].partition_responses[0].error_code, 0);
+    assert_eq!(broker.metrics.waiting_produces.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_by_time_is_charged_and_waits_for_its_turn() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    let replica = folder.replica("t", &[]);
+    let mut batch = BatchBuilder::new(BatchOptions::default());
+    batch.append(5_000, None, Some(b"x"), &[]);
+    replica.append(batch.build_validated(), Acks::All, 5_000).unwrap();
+    add_topic(&broker, "t", vec![Some(replica)]);
+    // By name: nothing is read.
+    assert_eq!(answer(&broker, &list(&[(0, -1)]), 7).topics[0].partitions[0].offset, 1);
+
+    // The budget is used up, and somebody else is the oldest: the look-up waits.
+    let mut other = broker.reads.open();
+    other.grow(broker.reads.total()).await;
+    let Started::Waiting(mut waiting) = start(&broker, &list(&[(0, 4_000)]), 7) else { panic!("it has to be read") };
+    assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+    drop(other);
+    let listed = decode::<ListOffsetsRequest>(timeout(SOON, waiting).await.expect("its turn"), 7);
+    let found = &listed.topics[0].partitions[0];
+    assert_eq!((found.error_code, found.offset, found.timestamp), (0, 0, 5_000));
+    assert_eq!(broker.reads.used(), 0);
+
+    // The record of the largest timestamp is read too.
+    let Started::Waiting(waiting) = start(&broker, &list(&[(0, -3)]), 7) else { panic!("it has to be read") };
+    let listed = decode::<ListOffsetsRequest>(timeout(SOON, waiting).await.expect("read"), 7);
+    assert_eq!((listed.topics[0].partitions[0].offset, listed.topics[0].partitions[0].timestamp), (0, 5_000));
+}
+
+#[tokio::test]
+async fn a_partition_that_is_asked_for_twice_is_refused_twice() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    add_topic(&broker, "t", vec![Some(folder.replica("t", &[])), None]);
+    let listed = answer(&broker, &list(&[(0, -1), (1, -2), (0, -2)]), 7);
+    let codes: Vec<i16> = listed.topics[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [42, 56, 42]);
+}
+
+#[tokio::test]
+async fn a_fetch_session_that_nobody_opened_is_not_found() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    add_topic(&broker, "t", vec![Some(folder.replica("t", &[]))]);
+    for (session_id, session_epoch, expected) in [(0, -1, 0), (0, 0, 0), (9, -1, 0), (9, 0, 0), (9, 1, 70), (0, 5, 70)]
+    {
+        let request = FetchRequest { session_id, session_epoch, ..fetch(-1) };
+        let answered = answer(&broker, &request, 12);
+        assert_eq!(answered.error_code, expected, "session {session_id} epoch {session_epoch}");
+        assert_eq!((answered.session_id, answered.responses.is_empty()), (0, expected != 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_believes_in_another_leader_is_told_who_leads_and_where() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    publish(&broker, "t", &[true, false]);
+    for (epoch, expected) in [(-1, 0), (2, 74), (3, 0), (4, 75)] {
+        for version in [15, 16] {
+            let mut request = fetch(epoch);
+            request.topics[0].topic_id = TOPIC_ID;
+            let answered = answer(&broker, &request, version);
+            let partition = &answered.responses[0].partitions[0];
+            assert_eq!(partition.error_code, expected, "epoch {epoch}");
+            let told = (version, expected) == (16, 74);
+            let leader = &partition.current_leader;
+            assert_eq!((leader.leader_id, leader.leader_epoch), if told { (0, 3) } else { (-1, -1) });
+            let nodes: Vec<_> = answered.node_endpoints.iter().map(|n| (n.node_id, &*n.host, n.port)).collect();
+            assert_eq!(nodes, if told { vec![(0, "host", 9092)] } else { vec![] }, "epoch {epoch} v{version}");
+        }
+    }
+    // Nobody leads the second partition.
+    for version in [9, 10] {
+        let mut request = produce(b"x");
+        request.topic_data[0].partition_data[0].index = 1;
+        let answered = answer(&broker, &request, version);
+        let partition = &answered.responses[0].partition_responses[0];
+        let told = if version == 10 { (-1, 3) } else { (-1, -1) };
+        assert_eq!((partition.error_code, partition.base_offset), (6, -1));
+        assert_eq!((partition.current_leader.leader_id, partition.current_leader.leader_epoch), told);
+        assert!(answered.node_endpoints.is_empty());
+    }
+}
