@@ -9,7 +9,8 @@ use odradek_partition::Acks;
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::net::Started;
 use odradek_wire::messages::{
-    FetchPartition, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    DescribeClusterRequest, FetchPartition, FetchRequest, FetchTopic, InitProducerIdRequest, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic, PartitionProduceData, ProduceRequest,
     TopicProduceData,
 };
@@ -180,5 +181,74 @@ async fn who_believes_in_another_leader_is_told_who_leads_and_where() {
         assert_eq!((partition.error_code, partition.base_offset), (6, -1));
         assert_eq!((partition.current_leader.leader_id, partition.current_leader.leader_epoch), told);
         assert!(answered.node_endpoints.is_empty());
+    }
+}
+
+fn metadata(topics: &[(Option<&str>, u128)]) -> MetadataRequest {
+    let topic = |(name, id): &(Option<&str>, u128)| MetadataRequestTopic {
+        name: name.map(Into::into),
+        topic_id: uuid::Uuid::from_u128(*id),
+    };
+    MetadataRequest {
+        topics: Some(topics.iter().map(topic).collect()),
+        include_topic_authorized_operations: true,
+        ..MetadataRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_is_told_by_name_or_by_id_and_each_topic_once() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    publish(&broker, "t", &[true, false]);
+    let told = |request: &MetadataRequest, version: i16| {
+        let answered = answer(&broker, request, version);
+        let short = |topic: &MetadataResponseTopic| {
+            (topic.name.as_deref().map(str::to_owned), topic.topic_id.as_u128(), topic.error_code)
+        };
+        answered.topics.iter().map(short).collect::<Vec<_>>()
+    };
+    let known = (Some("t".to_owned()), 7, 0);
+    assert_eq!(told(&metadata(&[(Some("t"), 0), (Some("t"), 0)]), 12), [known.clone()]);
+    assert_eq!(told(&metadata(&[(None, 7), (None, 9), (None, 7)]), 12), [known.clone(), (None, 9, 100)]);
+    // One id among them, and names do not count.
+    assert_eq!(told(&metadata(&[(Some("other"), 0), (None, 7)]), 12), [known]);
+    // In versions 10 and 11 an id refuses the whole.
+    let refused = [(Some("t".to_owned()), 0, 42), (Some(String::new()), 7, 42)];
+    assert_eq!(told(&metadata(&[(Some("t"), 0), (None, 7)]), 10), refused);
+    let bad = told(&metadata(&[(Some("bad name"), 0), (Some("__consumer_offsets"), 0)]), 12);
+    assert_eq!(bad.iter().map(|topic| topic.2).collect::<Vec<_>>(), [17, 3]);
+    let answered = answer(&broker, &metadata(&[(Some("t"), 0), (Some("__consumer_offsets"), 0)]), 12);
+    let partitions: Vec<_> = answered.topics[0].partitions.iter().map(|p| (p.error_code, p.leader_id)).collect();
+    assert_eq!(partitions, [(0, 0), (5, -1)]);
+    assert!(answered.topics[1].is_internal && answered.topics[1].topic_authorized_operations > 0);
+}
+
+#[tokio::test]
+async fn half_an_identity_is_no_producers() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    let ask = |transactional_id: Option<&str>, producer_id, producer_epoch| InitProducerIdRequest {
+        transactional_id: transactional_id.map(Into::into),
+        transaction_timeout_ms: 1000,
+        producer_id,
+        producer_epoch,
+    };
+    for (request, expected) in
+        [(ask(None, 5, -1), 42), (ask(None, -1, 5), 42), (ask(Some(""), -1, -1), 42), (ask(Some("tx"), -1, -1), 35)]
+    {
+        let answered = answer(&broker, &request, 4);
+        assert_eq!((answered.error_code, answered.producer_id, answered.producer_epoch), (expected, -1, -1));
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_is_described_to_those_who_ask_for_brokers() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    for (endpoint_type, expected, cluster) in [(1, 0, "test"), (2, 114, ""), (9, 115, "")] {
+        let request = DescribeClusterRequest { endpoint_type, ..DescribeClusterRequest::default() };
+        let answered = answer(&broker, &request, 1);
+        assert_eq!((answered.error_code, &*answered.cluster_id), (expected, cluster));
     }
 }

@@ -8,14 +8,28 @@ use odradek_wire::messages::{DescribeClusterBroker, DescribeClusterRequest, Desc
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
 
-/// Endpoint type 1 is brokers, 2 controllers (KIP-919).
+/// Endpoint types (KIP-919).
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(crate) fn handle(
     broker: &Arc<Broker>,
     call: &Call<'_>,
     request: DescribeClusterRequest,
 ) -> Answer<DescribeClusterResponse> {
+    if call.version >= 1 && request.endpoint_type != BROKERS {
+        let (code, message) = match request.endpoint_type {
+            CONTROLLERS => {
+                (ErrorCode::MismatchedEndpointType, "this listener serves brokers, not controllers".to_owned())
+            }
+            other => (ErrorCode::UnsupportedEndpointType, format!("unsupported endpoint type {other}")),
+        };
+        return Answer::now(DescribeClusterResponse {
+            error_code: code.code(),
+            error_message: Some(message.into()),
+            ..DescribeClusterResponse::default()
+        });
+    }
     let mut response = DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: broker.cluster_id.as_str().into(),
@@ -23,11 +37,6 @@ pub(crate) fn handle(
         controller_id: broker.id.0,
         ..DescribeClusterResponse::default()
     };
-    if call.version >= 1 && request.endpoint_type != BROKERS {
-        response.error_code = ErrorCode::MismatchedEndpointType.code();
-        response.error_message = Some("this listener serves brokers, not controllers".into());
-        return Answer::now(response);
-    }
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = super::metadata::CLUSTER_OPERATIONS;
     }

@@ -69,7 +69,8 @@ fn respond(version: i16, keys: &[String], locate: impl Fn(&str) -> Located) -> F
                 host: host.into(),
                 port: i32::from(port),
                 error_code: 0,
-                error_message: Some("".into()),
+                // Kafka's text below version 4, for want of an error (`Errors.message`).
+                error_message: Some(if version < 4 { "NONE" } else { "" }.into()),
             },
             Err((code, message)) => Coordinator {
                 key: key.into(),

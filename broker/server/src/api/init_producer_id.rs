@@ -15,6 +15,11 @@ pub(crate) fn handle(
     _call: &Call<'_>,
     request: InitProducerIdRequest,
 ) -> Answer<InitProducerIdResponse> {
+    // Both or neither of what the producer has been given before (KIP-360); an id that is no id.
+    let is_half = (request.producer_id == -1) != (request.producer_epoch == -1);
+    if is_half || request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+        return Answer::now(refuse(ErrorCode::InvalidRequest));
+    }
     if request.transactional_id.is_some() {
         return Answer::now(refuse(ErrorCode::UnsupportedVersion));
     }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Metadata (3): brokers, topics, leaders; creates a topic that is asked for (rules 28, 36).
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use odradek_metadata::{Image, TopicImage};
-use odradek_model::{OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC, TopicId, TopicName};
+use odradek_metadata::{BrokerImage, Image, TopicImage};
+use odradek_model::{TopicId, TopicName};
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
-    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
 };
 
 use crate::broker::Broker;
@@ -41,23 +43,27 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataReq
     }
     // No list is all topics; in version 0 so is an empty one (rule 36).
     let wanted = request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty());
-    let view = View { broker, image: &image, listener };
+    let view = View { broker, image: &image, call };
     match wanted {
         None => response.topics = image.topics().map(|topic| view.topic(topic)).collect(),
+        // Versions 10 and 11 have the fields of 12 but not their meaning: the whole request is refused.
+        Some(topics) if version < 12 && topics.iter().any(|topic| topic.name.is_none() || !topic.topic_id.is_nil()) => {
+            response.topics = topics.iter().map(refuse).collect();
+        }
+        // As in Kafka: one id among them, and only ids count.
+        Some(topics) if topics.iter().any(|topic| !topic.topic_id.is_nil()) => {
+            let mut seen = HashSet::new();
+            let ids = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil() && seen.insert(*id));
+            response.topics = ids.map(|id| view.by_id(TopicId(id))).collect();
+        }
         Some(topics) => {
             let may_create = broker.settings.auto_create_topics() && (version < 4 || request.allow_auto_topic_creation);
-            for topic in topics {
-                let part = match &topic.name {
-                    Some(name) if topic.topic_id.is_nil() => view.by_name(name, may_create),
-                    None if !topic.topic_id.is_nil() => view.by_id(TopicId(topic.topic_id)),
-                    name => MetadataResponseTopic {
-                        error_code: ErrorCode::InvalidRequest.code(),
-                        name: name.clone(),
-                        topic_id: topic.topic_id,
-                        ..MetadataResponseTopic::default()
-                    },
-                };
-                response.topics.push(part);
+            let mut seen = HashSet::new();
+            for topic in topics.iter().filter(|topic| seen.insert(topic.name.as_deref())) {
+                response.topics.push(match &topic.name {
+                    Some(name) => view.by_name(name, may_create),
+                    None => refuse(topic),
+                });
             }
         }
     }
@@ -68,7 +74,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataReq
         }
     }
     if version >= 8 && request.include_topic_authorized_operations {
-        for topic in response.topics.iter_mut().filter(|topic| topic.error_code == 0) {
+        for topic in response.topics.iter_mut().filter(|topic| topic.name.is_some()) {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
     }
@@ -78,20 +84,31 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataReq
     Answer::now(response)
 }
 
+fn refuse(topic: &MetadataRequestTopic) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        ..MetadataResponseTopic::default()
+    }
+}
+
 struct View<'a> {
     broker: &'a Arc<Broker>,
     image: &'a Image,
-    listener: &'a str,
+    call: &'a Call<'a>,
 }
 
 impl View<'_> {
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
         let partitions = topic.partitions.iter().enumerate().map(|(index, partition)| {
-            let leader = partition.leader.and_then(|id| self.image.broker(id)).filter(|leader| !leader.fenced);
-            let code = match leader {
-                None => ErrorCode::LeaderNotAvailable,
-                Some(leader) if self.broker.endpoint(leader, self.listener).is_none() => ErrorCode::ListenerNotFound,
-                Some(_) => ErrorCode::None,
+            let alive = partition.leader.and_then(|id| self.image.broker(id)).filter(|leader| !leader.fenced);
+            let reachable = |leader: &&BrokerImage| self.broker.endpoint(leader, &self.call.peer.listener).is_some();
+            let leader = alive.map(|leader| &**leader).filter(reachable);
+            let code = match (alive, leader) {
+                (_, Some(_)) => ErrorCode::None,
+                (Some(_), None) if self.call.version >= 6 => ErrorCode::ListenerNotFound,
+                _ => ErrorCode::LeaderNotAvailable,
             };
             let offline = |id: &&odradek_model::BrokerId| self.image.broker(**id).is_none_or(|b| b.fenced);
             MetadataResponsePartition {
@@ -129,24 +146,16 @@ impl View<'_> {
         if let Some(topic) = self.image.topic(name) {
             return self.topic(topic);
         }
-        let refuse = |code: ErrorCode| MetadataResponseTopic {
-            error_code: code.code(),
-            name: Some(name.into()),
-            is_internal: matches!(name, OFFSETS_TOPIC | TRANSACTION_STATE_TOPIC),
-            ..MetadataResponseTopic::default()
-        };
+        let unknown = MetadataResponseTopic { name: Some(name.into()), ..MetadataResponseTopic::default() };
         let Ok(valid) = TopicName::new(name) else {
-            return refuse(ErrorCode::InvalidTopicException);
+            return MetadataResponseTopic { error_code: ErrorCode::InvalidTopicException.code(), ..unknown };
         };
-        if may_create {
-            if self.image.colliding_topic(&valid).is_some() {
-                return refuse(ErrorCode::InvalidTopicException);
-            }
-            // Internal topics are made by those who need them, with settings of their own.
-            if !valid.is_internal() {
-                self.broker.create_behind(name);
-            }
+        let is_internal = valid.is_internal();
+        // Internal topics are made by those who need them, with settings of their own. Of a name that collides with
+        // another topic's the log tells, as in Kafka.
+        if may_create && !is_internal {
+            self.broker.create_behind(name);
         }
-        refuse(ErrorCode::UnknownTopicOrPartition)
+        MetadataResponseTopic { error_code: ErrorCode::UnknownTopicOrPartition.code(), is_internal, ..unknown }
     }
 }

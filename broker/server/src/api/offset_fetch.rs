@@ -186,10 +186,7 @@ fn group_part(
     error: Option<groups::GroupError>,
     topics: Vec<groups::TopicOffsets>,
 ) -> OffsetFetchResponseGroup {
-    let mut parts = refused;
-    if error.is_some() {
-        parts.clear();
-    }
+    let mut parts = Vec::with_capacity(topics.len() + refused.len());
     for topic in topics {
         let mut topic_id = topic.topic_id;
         if version >= 10 && topic_id.is_zero() {
@@ -212,6 +209,9 @@ fn group_part(
                 })
                 .collect(),
         });
+    }
+    if error.is_none() {
+        parts.extend(refused);
     }
     OffsetFetchResponseGroup { group_id: group_id.into(), topics: parts, error_code: group_code(error) }
 }
