@@ -424,7 +424,10 @@ impl Broker {
     pub async fn create_offsets_topic(&self) {
         let partitions = self.settings.number("offsets.topic.num.partitions") as i32;
         let segment = self.settings.number("offsets.topic.segment.bytes").to_string();
-        self.create_one(OFFSETS_TOPIC, partitions, -1, vec![("segment.bytes".to_owned(), Some(segment))]).await;
+        // Neither age nor size takes anything from the journal of groups: it is kept small by being written anew.
+        let settings = [("segment.bytes", segment), ("retention.ms", "-1".into()), ("retention.bytes", "-1".into())];
+        let settings = settings.map(|(name, value): (_, String)| (name.to_owned(), Some(value)));
+        self.create_one(OFFSETS_TOPIC, partitions, -1, settings.into()).await;
     }
 
     async fn create_one(

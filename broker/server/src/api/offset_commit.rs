@@ -80,18 +80,26 @@ pub(crate) fn handle(
                 asked.into_iter().map(|(topic, id, partitions)| (topic, id, all(partitions))).collect()
             }
         };
+        // A topic stands once in the answer, with the partitions that were refused here and those that were not.
         let mut topics = refused;
-        topics.extend(results.into_iter().map(|(topic, topic_id, partitions): (_, _, Vec<_>)| {
+        for (topic, topic_id, partitions) in results {
+            let name = if by_id { "".into() } else { (&*topic).into() };
             let partitions = partitions.into_iter().map(|(partition_index, error)| OffsetCommitResponsePartition {
                 partition_index,
                 error_code: group_code(error),
             });
-            OffsetCommitResponseTopic {
-                name: if by_id { "".into() } else { (&*topic).into() },
-                topic_id: topic_id.0,
-                partitions: partitions.collect(),
+            let is_same = |known: &OffsetCommitResponseTopic| {
+                if by_id { known.topic_id == topic_id.0 } else { known.name == name }
+            };
+            match topics.iter_mut().find(|known| is_same(known)) {
+                Some(known) => known.partitions.extend(partitions),
+                None => topics.push(OffsetCommitResponseTopic {
+                    name,
+                    topic_id: topic_id.0,
+                    partitions: partitions.collect(),
+                }),
             }
-        }));
+        }
         OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
     })
 }
