@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::calls::{CallError, bounded};
+use crate::cluster::validate::bytes;
 use crate::{OPERATOR, fingerprint};
 use odradek_crds::names;
 
@@ -114,14 +115,46 @@ pub fn judge(live: &ObjectMeta, belonging: &Belonging) -> Verdict {
     }
 }
 
-/// Whether the live object already says everything that is desired.
+/// Whether the live object already says everything that is desired. What others added is no difference, and
+/// neither is another spelling of the same quantity: the API server writes `1024Mi` as `1Gi`.
 pub fn covers(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => {
-            desired.iter().all(|(name, value)| live.get(name).is_some_and(|found| covers(found, value)))
-        }
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(name, value)| {
+            live.get(name).is_some_and(|found| {
+                let quantities = matches!(name.as_str(), "requests" | "limits" | "sizeLimit");
+                if quantities { same_quantities(found, value) } else { covers(found, value) }
+            })
+        }),
         (Value::Array(live), Value::Array(desired)) => {
-            live.len() == desired.len() && live.iter().zip(desired).all(|(found, value)| covers(found, value))
+            let in_order =
+                || live.len() == desired.len() && live.iter().zip(desired).all(|(found, value)| covers(found, value));
+            // Lists that are merged by a key may have entries of others between ours.
+            let by_key = || {
+                desired.iter().all(|value| {
+                    let Some(key) = merge_key(value) else { return false };
+                    live.iter().any(|found| merge_key(found) == Some(key) && covers(found, value))
+                })
+            };
+            in_order() || by_key()
+        }
+        (live, desired) => live == desired,
+    }
+}
+
+/// What an entry of a list is known by: owners by uid, everything else of ours by its name.
+fn merge_key(entry: &Value) -> Option<&str> {
+    entry.get("uid").or_else(|| entry.get("name")).and_then(Value::as_str)
+}
+
+fn same_quantities(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => {
+            desired.iter().all(|(name, value)| live.get(name).is_some_and(|found| same_quantities(found, value)))
+        }
+        (Value::String(live), Value::String(desired)) => {
+            let (found, wanted) = (bytes(live), bytes(desired));
+            // Far finer than any unit, far coarser than what a double loses.
+            live == desired || (found - wanted).abs() <= wanted.abs() * 1e-12
         }
         (live, desired) => live == desired,
     }
@@ -271,6 +304,28 @@ mod tests {
         assert!(covers(&live, &desired));
         assert!(!covers(&json!({"spec": {"ports": [{"port": 9093}]}}), &desired));
         assert!(!covers(&json!({"spec": {"ports": [{"port": 9092}, {"port": 1}]}}), &desired));
+    }
+
+    #[test]
+    fn another_spelling_of_a_quantity_is_no_difference_and_another_amount_is() {
+        let with = |memory: &str, cpu: &str| json!({"resources": {"requests": {"memory": memory, "cpu": cpu}}});
+        assert!(covers(&with("1Gi", "500m"), &with("1024Mi", "0.5")));
+        assert!(covers(&with("1536Mi", "700m"), &with("1.5Gi", "0.7")));
+        assert!(!covers(&with("1Gi", "500m"), &with("1G", "500m")));
+        // Elsewhere texts are texts.
+        assert!(!covers(&json!({"annotations": {"size": "1Gi"}}), &json!({"annotations": {"size": "1024Mi"}})));
+    }
+
+    #[test]
+    fn entries_of_others_in_a_merged_list_are_no_difference() {
+        let env = |names: &[&str]| json!({"env": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()});
+        assert!(covers(&env(&["injected", "POD_NAME", "POD_UID"]), &env(&["POD_NAME", "POD_UID"])));
+        assert!(!covers(&env(&["injected", "POD_UID"]), &env(&["POD_NAME", "POD_UID"])));
+        // A list that is replaced as a whole has no keys.
+        assert!(!covers(&json!({"args": ["run", "--evil"]}), &json!({"args": ["run"]})));
+        let owners = |uids: &[&str]| json!({"ownerReferences": uids.iter().map(|uid| json!({"uid": uid, "name": "same"})).collect::<Vec<_>>()});
+        assert!(covers(&owners(&["other", "ours"]), &owners(&["ours"])));
+        assert!(!covers(&owners(&["other"]), &owners(&["ours"])));
     }
 
     #[test]
