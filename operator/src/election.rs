@@ -61,17 +61,30 @@ pub fn decide(lease: &Lease, identity: &str, seen: &Seen, now: Instant, wall: Ti
     }))
 }
 
+/// How a try to hold the Lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// It is ours.
+    Ours,
+    /// Someone else holds it.
+    Others,
+    /// It was written meanwhile, by whomever.
+    Conflict,
+}
+
 /// One process' part in the election.
 pub struct Election {
     leases: Api<Lease>,
     identity: String,
     seen: Option<Seen>,
+    /// When the last write that succeeded was sent: others count from when they see it, which is later.
+    renewed: Option<Instant>,
 }
 
 impl Election {
     /// A candidate of this name.
     pub fn new(client: Client, namespace: &str, identity: &str) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity: identity.into(), seen: None }
+        Self { leases: Api::namespaced(client, namespace), identity: identity.into(), seen: None, renewed: None }
     }
 
     /// Waits until this process holds the Lease.
@@ -79,28 +92,31 @@ impl Election {
         info!(lease = LEASE_NAME, identity = self.identity, "waiting for the operator's Lease");
         loop {
             match self.try_hold().await {
-                Ok(true) => {
+                Ok(Hold::Ours) => {
                     info!(lease = LEASE_NAME, "holding the operator's Lease");
                     return;
                 }
-                Ok(false) => {}
+                Ok(Hold::Others | Hold::Conflict) => {}
                 Err(error) => warn!(%error, "cannot read or write the operator's Lease"),
             }
             tokio::time::sleep(RETRY_PERIOD).await;
         }
     }
 
-    /// Renews until the Lease is lost, then returns why.
+    /// Renews until the Lease is lost, then returns why. Returns in time even if no call is answered: a holder
+    /// that waits for an answer while another takes the Lease would work beside it.
     pub async fn hold(&mut self) -> String {
-        let mut renewed = Instant::now();
+        let begun = Instant::now();
         loop {
             tokio::time::sleep(RETRY_PERIOD).await;
-            match self.try_hold().await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return "another operator took the Lease".into(),
-                Err(error) => warn!(%error, "cannot renew the operator's Lease"),
+            let left = RENEW_DEADLINE.saturating_sub(self.renewed.unwrap_or(begun).elapsed());
+            match tokio::time::timeout(left, self.try_hold()).await {
+                Ok(Ok(Hold::Others)) => return "another operator took the Lease".into(),
+                // After a conflict, whose it is the next read tells.
+                Ok(Ok(Hold::Ours | Hold::Conflict)) | Err(_) => {}
+                Ok(Err(error)) => warn!(%error, "cannot renew the operator's Lease"),
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
+            if self.renewed.unwrap_or(begun).elapsed() >= RENEW_DEADLINE {
                 return format!("the Lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
             }
         }
@@ -123,7 +139,16 @@ impl Election {
         }
     }
 
-    async fn try_hold(&mut self) -> Result<bool, CallError> {
+    async fn try_hold(&mut self) -> Result<Hold, CallError> {
+        let sent = Instant::now();
+        let hold = self.read_and_write().await?;
+        if hold == Hold::Ours {
+            self.renewed = Some(sent);
+        }
+        Ok(hold)
+    }
+
+    async fn read_and_write(&mut self) -> Result<Hold, CallError> {
         let Some(mut lease) = bounded("get Lease", self.leases.get_opt(LEASE_NAME)).await? else {
             return self.create().await;
         };
@@ -135,27 +160,27 @@ impl Election {
         };
         let step = decide(&lease, &self.identity, &seen, now, Timestamp::now());
         self.seen = Some(seen);
-        let Step::Write(spec) = step else { return Ok(false) };
+        let Step::Write(spec) = step else { return Ok(Hold::Others) };
         lease.spec = Some(*spec);
         // A replace with the resource version that was read: compare-and-set.
         match bounded("write Lease", self.leases.replace(LEASE_NAME, &PostParams::default(), &lease)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(409) => Ok(false),
+            Ok(_) => Ok(Hold::Ours),
+            Err(error) if error.code() == Some(409) => Ok(Hold::Conflict),
             Err(error) => Err(error),
         }
     }
 
-    async fn create(&self) -> Result<bool, CallError> {
+    async fn create(&self) -> Result<Hold, CallError> {
         let empty =
             Lease { metadata: ObjectMeta { name: Some(LEASE_NAME.into()), ..ObjectMeta::default() }, spec: None };
         let seen = Seen { resource_version: None, at: Instant::now() };
         let Step::Write(spec) = decide(&empty, &self.identity, &seen, seen.at, Timestamp::now()) else {
-            return Ok(false);
+            return Ok(Hold::Others);
         };
         let lease = Lease { spec: Some(*spec), ..empty };
         match bounded("create Lease", self.leases.create(&PostParams::default(), &lease)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(409) => Ok(false),
+            Ok(_) => Ok(Hold::Ours),
+            Err(error) if error.code() == Some(409) => Ok(Hold::Conflict),
             Err(error) => Err(error),
         }
     }
@@ -199,5 +224,17 @@ mod tests {
     #[test]
     fn a_released_lease_is_free_at_once() {
         assert!(matches!(step(&lease("", 4), Duration::ZERO), Step::Write(_)));
+    }
+
+    #[tokio::test]
+    async fn a_holder_without_answers_stops_before_others_take_over() {
+        // An API server that takes connections and says nothing.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+        let client = Client::try_from(kube::Config::new(address)).unwrap();
+        let begun = Instant::now();
+        let why = Election::new(client, "odradek-system", "me").hold().await;
+        assert!(why.contains("could not be renewed"), "{why}");
+        assert!(begun.elapsed() < LEASE_DURATION - RETRY_PERIOD, "{:?}", begun.elapsed());
     }
 }
