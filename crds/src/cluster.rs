@@ -162,7 +162,7 @@ pub struct Volume {
     /// The size, such as 10Gi. It can grow, never shrink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = Rule::new("isQuantity(self)").message("size must be a quantity such as 10Gi"))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("size must be a quantity above 0 such as 10Gi"))]
     pub size: Option<String>,
 
     /// The StorageClass; the cluster's default one when absent. It cannot change.

@@ -35,7 +35,9 @@ pub fn volume_claim(cluster: &str, id: i32) -> String {
 
 /// The broker id in a volume's name, if the volume can belong to this Cluster.
 pub fn broker_of_volume_claim(cluster: &str, claim: &str) -> Option<i32> {
-    claim.strip_prefix("data-")?.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()
+    let id: i32 = claim.strip_prefix("data-")?.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
+    // Only as it is written, so that no two names mean one broker.
+    (id >= 0 && claim == volume_claim(cluster, id)).then_some(id)
 }
 
 /// The Service through which clients find ready brokers.
@@ -78,5 +80,7 @@ mod tests {
         assert_eq!(broker_of_volume_claim("events", "data-events-eu-7"), None);
         assert_eq!(broker_of_volume_claim("events-eu", "data-events-7"), None);
         assert_eq!(broker_of_volume_claim("events", "data-events-"), None);
+        assert_eq!(broker_of_volume_claim("events", "data-events--1"), None);
+        assert_eq!(broker_of_volume_claim("events", "data-events-007"), None);
     }
 }
