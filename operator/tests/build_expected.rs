@@ -96,6 +96,12 @@ fn a_claim_grown_by_hand_is_not_asked_to_shrink() {
 }
 
 #[test]
+fn a_volume_carries_no_label_by_which_tools_would_prune_it() {
+    let claim = built(&fixture("small.yaml"), &Observed::default()).volume_claim.unwrap();
+    assert!(!claim.metadata.labels.unwrap().contains_key("app.kubernetes.io/instance"));
+}
+
+#[test]
 fn the_configuration_alone_makes_a_new_pod_template() {
     let cluster = fixture("small.yaml");
     let mut changed = cluster.clone();

@@ -15,6 +15,9 @@ pub(super) fn volume_claim(valid: &Valid) -> Option<PersistentVolumeClaim> {
     let additions = additions.unwrap_or_default();
     let mut all_labels = additions.labels;
     all_labels.extend(labels(valid));
+    // Tools for delivery take what carries the instance of their application, has no owner and is not in
+    // their repository for a leftover, and prune it. A volume has no owner.
+    all_labels.remove("app.kubernetes.io/instance");
     let id = ONLY_BROKER.to_string();
     all_labels.insert(names::BROKER_ID.into(), id.clone());
     let mut annotations = additions.annotations;
