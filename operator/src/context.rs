@@ -12,6 +12,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tracing::warn;
 
 use crate::OPERATOR;
+use crate::backoff::Backoff;
 use crate::kafka::Kafka;
 use crate::metrics::Metrics;
 
@@ -34,6 +35,8 @@ pub struct Context {
     pub images: BrokerImages,
     /// What is counted.
     pub metrics: Metrics,
+    /// How long what waits is left alone.
+    pub backoff: Backoff,
     recorder: Recorder,
 }
 
@@ -50,7 +53,8 @@ impl Context {
         identity: impl Into<String>,
     ) -> Self {
         let reporter = Reporter { controller: format!("odradek.dev/{OPERATOR}"), instance: Some(identity.into()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, kafka, images, metrics }
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, kafka, images, metrics, backoff: Backoff::default(), recorder }
     }
 
     /// Tells people what happened to a resource. An event that cannot be written is only logged.

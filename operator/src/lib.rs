@@ -5,6 +5,7 @@
 //! `build`/`plan` (pure) -> `apply` -> `status`. Pure steps see neither the API server nor a clock.
 
 pub mod apply;
+pub mod backoff;
 pub mod calls;
 pub mod cluster;
 pub mod conditions;

@@ -18,7 +18,7 @@ use odradek_crds::{Cluster, names};
 use odradek_e2e::control_plane::{ControlPlane, ControlPlaneOptions};
 use odradek_operator::controllers::{self, Scope};
 use serde_json::json;
-use support::{Cell, install_definitions, of_cluster, small_cluster, until};
+use support::{Cell, Requests, install_definitions, of_cluster, passes, small_cluster, until};
 
 #[tokio::test]
 async fn clusters() {
@@ -31,6 +31,7 @@ async fn clusters() {
     volumes_of_a_larger_cluster_stop_everything(Cell::new(&client, "larger").await).await;
     a_new_configuration_replaces_the_pod_and_a_dropped_one_is_dropped(Cell::new(&client, "rolled").await).await;
     the_delete_policy_takes_the_volume_only_once_no_pod_mounts_it(Cell::new(&client, "deleted").await).await;
+    a_lost_volume_is_not_replaced_by_an_empty_one(Cell::new(&client, "lost").await).await;
     what_cannot_be_built_says_so_and_touches_nothing(Cell::new(&client, "refused").await).await;
     a_paused_cluster_is_left_alone(Cell::new(&client, "paused").await).await;
     the_watches_lead_from_creation_to_ready(Cell::new(&client, "watched").await).await;
@@ -63,7 +64,12 @@ async fn versions(cell: &Cell) -> BTreeMap<String, String> {
 }
 
 async fn a_cluster_is_reached_and_then_left_alone(cell: Cell) {
-    cell.create::<Cluster>(&small_cluster("c")).await;
+    // Quantities as people write them, not as the API server does.
+    let yaml = small_cluster("c").replace("size: 1Gi", "size: 1024Mi").replace(
+        "  replicas: 1",
+        "  resources: {requests: {cpu: '0.5', memory: 1024Mi}, limits: {memory: 1.5Gi}}\n  replicas: 1",
+    );
+    cell.create::<Cluster>(&yaml).await;
     cell.pass("c").await;
     let cluster = cell.cluster("c").await;
     assert_eq!(of_cluster(&cluster, "Ready"), "False/Pending");
@@ -101,10 +107,15 @@ async fn a_cluster_is_reached_and_then_left_alone(cell: Cell) {
     // Applying twice changes nothing: no object, no status, no event, no counted write.
     let before = versions(&cell).await;
     let writes = cell.context.metrics.writes("Cluster");
+    let requests = Requests::so_far(&cell.client).await;
     cell.pass("c").await;
     cell.pass("c").await;
+    let requests_after = Requests::so_far(&cell.client).await;
     assert_eq!(versions(&cell).await, before);
     assert_eq!(cell.context.metrics.writes("Cluster"), writes);
+    assert_eq!(requests_after.writes, requests.writes, "not even a write that changes nothing is sent");
+    let reads = requests_after.reads - requests.reads;
+    assert!(reads <= 2 * 15, "{reads} reads in two passes");
 
     // What others add stays, what others change is put back.
     let services = cell.api::<Service>();
@@ -139,10 +150,18 @@ async fn a_foreign_object_is_not_taken_over(cell: Cell) {
     let after = cell.api::<PersistentVolumeClaim>().get("data-c-0").await.unwrap();
     assert_eq!(after.resource_version(), volume.resource_version());
 
-    // Once the stranger is gone, the way is free.
+    assert!(cell.api::<StatefulSet>().get_opt("c-0").await.unwrap().is_none(), "nothing runs on a stranger's volume");
+
+    // Once the strangers are gone, the way is free.
     cell.api::<Service>().delete("c-bootstrap", &DeleteParams::default()).await.unwrap();
+    let params = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    cell.api::<PersistentVolumeClaim>().patch("data-c-0", &PatchParams::default(), &params).await.unwrap();
+    cell.api::<PersistentVolumeClaim>().delete("data-c-0", &DeleteParams::default()).await.unwrap();
+    gone::<PersistentVolumeClaim>(&cell, "data-c-0").await;
     cell.pass("c").await;
-    assert_eq!(of_cluster(&cell.cluster("c").await, "ConfigurationApplied"), "True/Applied");
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "ConfigurationApplied"), "True/Applied");
+    assert_eq!(of_cluster(&cluster, "Stalled"), "False/Progressing");
 }
 
 async fn gone<K>(cell: &Cell, name: &str)
@@ -255,7 +274,7 @@ async fn the_delete_policy_takes_the_volume_only_once_no_pod_mounts_it(cell: Cel
     cell.pass("c").await;
     assert_eq!(cell.cluster("c").await.finalizers(), [names::FINALIZER]);
     cell.create::<Pod>(
-        "{apiVersion: v1, kind: Pod, metadata: {name: backup}, spec: {containers: [{name: a, image: b}], volumes: [{name: v, persistentVolumeClaim: {claimName: data-c-0}}]}}",
+        "{apiVersion: v1, kind: Pod, metadata: {name: backup}, spec: {securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: a, image: b, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}], volumes: [{name: v, persistentVolumeClaim: {claimName: data-c-0}}]}}",
     )
     .await;
     cell.api::<Cluster>().delete("c", &DeleteParams::default()).await.unwrap();
@@ -270,6 +289,89 @@ async fn the_delete_policy_takes_the_volume_only_once_no_pod_mounts_it(cell: Cel
     let claim = cell.api::<PersistentVolumeClaim>().get_opt("data-c-0").await.unwrap();
     assert!(claim.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()));
     gone::<Cluster>(&cell, "c").await;
+}
+
+async fn a_lost_volume_is_not_replaced_by_an_empty_one(cell: Cell) {
+    cell.create::<Cluster>(&small_cluster("c")).await;
+    cell.kafka.serve(&cell.namespace, "c");
+    cell.pass("c").await;
+    cell.play_pod_on("c", Some("node")).await;
+    cell.pass("c").await;
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "Ready"), "True/Reached");
+    let cluster_id = cluster.status.unwrap().cluster_id.unwrap();
+    let claims = cell.api::<PersistentVolumeClaim>();
+    let pods = cell.api::<Pod>();
+    let pod = pods.get("c-0-0").await.unwrap();
+
+    // Deleted while the pod has it, it stays until the pod goes. A new configuration must not be what ends it.
+    claims.delete("data-c-0", &DeleteParams::default()).await.unwrap();
+    assert!(claims.get("data-c-0").await.unwrap().metadata.deletion_timestamp.is_some(), "it is protected");
+    let edit = Patch::Merge(json!({"spec": {"config": {"num.partitions": 3}}}));
+    cell.api::<Cluster>().patch("c", &PatchParams::default(), &edit).await.unwrap();
+    cell.pass("c").await;
+    cell.play_stateful_set_controller("c").await;
+    cell.pass("c").await;
+    cell.pass("c").await;
+    let kept = pods.get("c-0-0").await.unwrap();
+    assert_eq!((kept.uid(), kept.metadata.deletion_timestamp), (pod.uid(), None));
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "StorageReady"), "False/VolumeBeingDeleted");
+    assert_eq!(of_cluster(&cluster, "Stalled"), "True/VolumeBeingDeleted");
+    assert_eq!(of_cluster(&cluster, "Reconciling"), "False/Stalled");
+    assert_eq!(of_cluster(&cluster, "Available"), "True/Reached", "the broker still serves");
+    assert_eq!(cluster.status.unwrap().rollout.unwrap().reason, "Blocked");
+    assert_eq!(cell.api::<StatefulSet>().get("c-0").await.unwrap().spec.unwrap().replicas, Some(1));
+
+    // Gone all the same: no empty volume takes its place, and no broker is started without one.
+    let unprotect = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    claims.patch("data-c-0", &PatchParams::default(), &unprotect).await.unwrap();
+    gone::<PersistentVolumeClaim>(&cell, "data-c-0").await;
+    cell.pass("c").await;
+    assert_eq!(pods.get("c-0-0").await.unwrap().uid(), pod.uid(), "what still runs is left running");
+    pods.delete("c-0-0", &DeleteParams::default().grace_period(0)).await.unwrap();
+    gone::<Pod>(&cell, "c-0-0").await;
+    cell.pass("c").await;
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "Stalled"), "True/VolumeMissing");
+    assert_eq!(cluster.status.as_ref().unwrap().cluster_id.as_ref(), Some(&cluster_id));
+    let message = &support::condition(&cluster.status.as_ref().unwrap().conditions, "Stalled").message;
+    assert!(message.contains(&format!("odradek.dev/cluster-id: {cluster_id}")), "{message}");
+    assert!(claims.get_opt("data-c-0").await.unwrap().is_none());
+    assert_eq!(cell.api::<StatefulSet>().get("c-0").await.unwrap().spec.unwrap().replicas, Some(0));
+    let events = cell.api::<Event>().list(&ListParams::default()).await.unwrap();
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("VolumeMissing")), "{events:?}");
+    let before = versions(&cell).await;
+    cell.pass("c").await;
+    assert_eq!(versions(&cell).await, before, "said once");
+
+    // The StatefulSet is gone too, as after "kubectl delete sts,pvc --all": the status still knows.
+    cell.api::<StatefulSet>().delete("c-0", &DeleteParams::default()).await.unwrap();
+    gone::<StatefulSet>(&cell, "c-0").await;
+    cell.pass("c").await;
+    assert_eq!(of_cluster(&cell.cluster("c").await, "Stalled"), "True/VolumeMissing");
+    assert!(claims.get_opt("data-c-0").await.unwrap().is_none());
+    assert!(cell.api::<StatefulSet>().get_opt("c-0").await.unwrap().is_none());
+
+    // Restored from a copy: first without the annotation, then with it.
+    cell.create::<PersistentVolumeClaim>(
+        "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data-c-0}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}",
+    )
+    .await;
+    cell.pass("c").await;
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "Stalled"), "True/NameTaken");
+    let message = &support::condition(&cluster.status.as_ref().unwrap().conditions, "Stalled").message;
+    assert!(message.contains("if it is the restored volume, annotate it"), "{message}");
+    assert!(cell.api::<StatefulSet>().get_opt("c-0").await.unwrap().is_none());
+    let annotate = Patch::Merge(json!({"metadata": {"annotations": {names::CLUSTER_ID_ANNOTATION: cluster_id}}}));
+    claims.patch("data-c-0", &PatchParams::default(), &annotate).await.unwrap();
+    cell.pass("c").await;
+    cell.play_pod("c").await;
+    cell.pass("c").await;
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "Ready"), "True/Reached");
+    assert_eq!(cluster.status.unwrap().cluster_id, Some(cluster_id));
 }
 
 async fn what_cannot_be_built_says_so_and_touches_nothing(cell: Cell) {
@@ -296,9 +398,20 @@ async fn what_cannot_be_built_says_so_and_touches_nothing(cell: Cell) {
 
 async fn a_paused_cluster_is_left_alone(cell: Cell) {
     cell.create::<Cluster>(&small_cluster("c").replace("  replicas: 1", "  paused: true\n  replicas: 1")).await;
-    cell.pass("c").await;
-    assert_eq!(of_cluster(&cell.cluster("c").await, "Ready"), "Unknown/Paused");
+    let controllers =
+        tokio::spawn(controllers::run(Scope::Namespace(cell.namespace.clone()), Arc::clone(&cell.context)));
+    until("it is said to be paused", async || {
+        let cluster = cell.cluster("c").await;
+        (of_cluster(&cluster, "Ready") == "Unknown/Paused").then_some(())
+    })
+    .await;
     assert!(cell.api::<StatefulSet>().get_opt("c-0").await.unwrap().is_none());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let before = passes(&cell, "Cluster");
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let more = passes(&cell, "Cluster") - before;
+    assert!(more < 0.5, "{more} passes over a paused Cluster in 5 s");
+    controllers.abort();
 }
 
 async fn the_watches_lead_from_creation_to_ready(cell: Cell) {
@@ -315,17 +428,9 @@ async fn the_watches_lead_from_creation_to_ready(cell: Cell) {
     .await;
     // Nothing turns in circles: after the last change there are no further passes.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    let passes = || {
-        let text = cell.context.metrics.render();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("odradek_operator_reconciles_total{kind=\"Cluster\"}"))
-            .unwrap()
-            .to_owned();
-        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
-    };
-    let before = passes();
+    let before = passes(&cell, "Cluster");
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert!(passes() - before < 1.5, "{} passes over a converged Cluster in 3 s", passes() - before);
+    let more = passes(&cell, "Cluster") - before;
+    assert!(more < 1.5, "{more} passes over a converged Cluster in 3 s");
     controllers.abort();
 }

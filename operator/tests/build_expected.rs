@@ -69,7 +69,12 @@ fn building_twice_gives_the_same() {
 fn an_operator_with_other_images_does_not_roll_a_cluster() {
     let cluster = fixture("small.yaml");
     let first = built(&cluster, &Observed::default());
-    let observed = Observed { stateful_set: Some(first.stateful_set.clone()), ..Observed::default() };
+    let with = |stateful_set| Observed {
+        stateful_set: Some(stateful_set),
+        volume_claim: first.volume_claim.clone(),
+        ..Observed::default()
+    };
+    let observed = with(first.stateful_set.clone());
     let moved = BrokerImages { repository: "elsewhere/odradek-broker".into(), ..images() };
     let valid = validate::validate(&cluster, &observed, &moved).unwrap();
     assert_eq!(build::build(&valid).stateful_set, first.stateful_set);
@@ -79,8 +84,7 @@ fn an_operator_with_other_images_does_not_roll_a_cluster() {
     with_image.spec.image = Some("mine/broker:1".into());
     let valid = validate::validate(&with_image, &observed, &moved).unwrap();
     let second = build::build(&valid).stateful_set;
-    let observed = Observed { stateful_set: Some(second), ..Observed::default() };
-    let valid = validate::validate(&cluster, &observed, &moved).unwrap();
+    let valid = validate::validate(&cluster, &with(second), &moved).unwrap();
     assert!(valid.image.starts_with("elsewhere/odradek-broker:"), "{}", valid.image);
 }
 
@@ -99,6 +103,36 @@ fn a_claim_grown_by_hand_is_not_asked_to_shrink() {
 fn a_volume_carries_no_label_by_which_tools_would_prune_it() {
     let claim = built(&fixture("small.yaml"), &Observed::default()).volume_claim.unwrap();
     assert!(!claim.metadata.labels.unwrap().contains_key("app.kubernetes.io/instance"));
+}
+
+#[test]
+fn the_cluster_id_outlives_volume_and_status() {
+    let cluster = fixture("small.yaml");
+    let mut first = built(&cluster, &Observed::default()).stateful_set;
+    let annotations = first.metadata.annotations.as_mut().unwrap();
+    annotations.insert(odradek_crds::names::CLUSTER_ID_ANNOTATION.into(), "adopted".into());
+    // No volume, no status: what is left is the StatefulSet.
+    let observed = Observed { stateful_set: Some(first), ..Observed::default() };
+    let valid = validate::validate(&cluster, &observed, &images()).unwrap();
+    assert_eq!(valid.cluster_id, "adopted");
+    assert_eq!(valid.volume_fault.as_ref().unwrap().reason, "VolumeMissing");
+    assert_eq!(build::build(&valid).stateful_set.spec.unwrap().replicas, Some(0), "nothing is started");
+}
+
+#[test]
+fn a_volume_that_is_going_gives_its_id_to_nobody() {
+    let cluster = fixture("small.yaml");
+    let own = validate::validate(&cluster, &Observed::default(), &images()).unwrap().cluster_id;
+    let mut claim = built(&cluster, &Observed::default()).volume_claim.unwrap();
+    let annotations = claim.metadata.annotations.as_mut().unwrap();
+    annotations.insert(odradek_crds::names::CLUSTER_ID_ANNOTATION.into(), "earlier".into());
+    let observed = Observed { volume_claim: Some(claim.clone()), ..Observed::default() };
+    assert_eq!(validate::validate(&cluster, &observed, &images()).unwrap().cluster_id, "earlier");
+    claim.metadata.deletion_timestamp = Some(odradek_operator::context::Context::now());
+    let observed = Observed { volume_claim: Some(claim), ..Observed::default() };
+    let valid = validate::validate(&cluster, &observed, &images()).unwrap();
+    assert_eq!(valid.cluster_id, own);
+    assert_eq!(valid.volume_fault.unwrap().reason, "WaitingForRemoval");
 }
 
 #[test]

@@ -39,12 +39,16 @@ pub async fn fetch(cluster: &Cluster, client: &Client) -> Result<Observed, CallE
     let pod_name = names::pod(&name, ONLY_BROKER);
     let labelled = ListParams::default().labels(&format!("{}={name}", names::CLUSTER_LABEL)).limit(CLAIMS_MAX);
 
-    let (volume_claim, labelled_claims, stateful_set, pod) = futures::try_join!(
+    // In this order, because decisions rest on it: a StatefulSet that is seen was made after its volume, so
+    // the volume must be there; and to a pod that is not on a node after its volume was seen to be going,
+    // no node is given any more.
+    let stateful_set =
+        bounded(format!("get StatefulSet {stateful_set_name}"), stateful_sets.get_opt(&stateful_set_name)).await?;
+    let (volume_claim, labelled_claims) = futures::try_join!(
         bounded(format!("get PersistentVolumeClaim {claim_name}"), claims.get_opt(&claim_name)),
         bounded(format!("list PersistentVolumeClaims of {name}"), claims.list_metadata(&labelled)),
-        bounded(format!("get StatefulSet {stateful_set_name}"), stateful_sets.get_opt(&stateful_set_name)),
-        bounded(format!("get Pod {pod_name}"), pods.get_opt(&pod_name)),
     )?;
+    let pod = bounded(format!("get Pod {pod_name}"), pods.get_opt(&pod_name)).await?;
     Ok(Observed {
         volume_claim,
         labelled_claims: labelled_claims.items.into_iter().map(|claim| claim.metadata).collect(),

@@ -11,16 +11,18 @@ pub mod plan;
 pub mod settings;
 pub mod status;
 pub mod validate;
+pub mod volume;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
-use odradek_crds::{Cluster, ClusterStatus};
+use odradek_crds::{Cluster, ClusterStatus, names};
 use serde_json::json;
 use thiserror::Error;
 use tracing::info;
@@ -34,16 +36,14 @@ use crate::kafka::ClusterKey;
 use fetch::Observed;
 use plan::PodStep;
 use status::{Findings, PhaseFailure};
-use validate::Valid;
+use validate::{Storage, Valid};
 
 /// The kind's name in logs and series.
 pub const KIND: &str = "Cluster";
 
-/// A converged Cluster is looked at again after this time, for what no watch reports: a broker that
-/// stopped answering although its pod is ready.
+/// A Cluster that waits for nobody but its user is looked at again after this time, for what no watch
+/// reports: a broker that stopped answering although its pod is ready, a foreign object that has gone.
 const RESYNC: Duration = Duration::from_secs(60);
-/// A Cluster on its way is looked at again this soon; watches report most changes earlier.
-const SOON: Duration = Duration::from_secs(2);
 
 /// Why a pass was given up.
 #[derive(Debug, Error)]
@@ -53,9 +53,16 @@ pub enum ReconcileError {
     Call(#[from] CallError),
 }
 
-/// One pass over a Cluster.
+/// One pass over a Cluster. What the watch brought only says which one: it is read anew, because a pass that
+/// began with the status of the time before last would take its own write for still to be made, or made.
 pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let cluster = cluster.as_ref();
+    let namespace = cluster.namespace().unwrap_or_default();
+    let name = cluster.name_any();
+    let clusters: Api<Cluster> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(live) = bounded(format!("get Cluster {name}"), clusters.get_opt(&name)).await? else {
+        return Ok(Action::await_change());
+    };
+    let cluster = &live;
     if cluster.meta().deletion_timestamp.is_some() {
         return deletion::finish(cluster, &context).await;
     }
@@ -64,33 +71,32 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     let observed = fetch::fetch(cluster, &context.client).await?;
     let valid = validate::validate(cluster, &observed, &context.images);
     let findings = match &valid {
-        Ok(valid) if !valid.paused => bring_about(cluster, valid, observed, &context).await?,
+        Ok(valid) if !valid.paused => bring_about(cluster, valid, observed, &context).await,
         // What runs already is still told truly.
         _ => {
             let kafka = ask_brokers(cluster, &observed, &context).await;
-            Findings { observed, kafka, ..Findings::default() }
+            let storage = valid.as_ref().ok().and_then(|valid| valid.volume_fault.clone());
+            Findings { observed, storage, kafka, ..Findings::default() }
         }
     };
     let status = status::status(cluster, &valid, &findings, &Context::now());
-    let settled = status::is_settled(&status);
-    write_status(cluster, status, &context).await?;
-    Ok(Action::requeue(if settled { RESYNC } else { SOON }))
+    let settled = status::is_settled(&status) && !matches!(findings.kafka, Some(Err(_)));
+    let changed = write_status(cluster, status, &context).await?;
+    if settled || changed {
+        context.backoff.reset(KIND, &namespace, &name);
+    }
+    Ok(Action::requeue(if settled { RESYNC } else { context.backoff.next(KIND, &namespace, &name) }))
 }
 
 /// Applies every object, replaces the pod if it must be, and asks the brokers how they are.
-async fn bring_about(
-    cluster: &Cluster,
-    valid: &Valid,
-    observed: Observed,
-    context: &Context,
-) -> Result<Findings, ReconcileError> {
+async fn bring_about(cluster: &Cluster, valid: &Valid, observed: Observed, context: &Context) -> Findings {
     let objects = build::build(valid);
     let owned = Belonging::Controlled(valid.owner.clone());
     let unowned = Belonging::ClusterId(valid.cluster_id.clone());
-    let mut findings = Findings { observed, ..Findings::default() };
+    let mut findings = Findings { observed, storage: valid.volume_fault.clone(), ..Findings::default() };
 
-    // Storage first and apart: the pod waits for its volume, but nothing else does.
-    if let Some(claim) = &objects.volume_claim {
+    // Storage first and apart: the broker waits for its volume, but nothing else does.
+    if let (Some(claim), None) = (&objects.volume_claim, &valid.volume_fault) {
         match record(apply(&context.client, claim, &unowned).await, "PersistentVolumeClaim", cluster, context).await {
             Ok(live) => findings.observed.volume_claim = Some(live),
             Err(error) => findings.storage = Some(PhaseFailure::from_apply(&error)),
@@ -117,7 +123,12 @@ async fn bring_about(
     {
         failures.push(error);
     }
+    // The first StatefulSet comes after the volume: it is the mark that there was one.
+    let has_volume =
+        objects.volume_claim.is_none() || (findings.observed.volume_claim.is_some() && valid.volume_fault.is_none());
+    let may_have_broker = has_volume || plan::own_stateful_set(cluster, &findings.observed).is_some();
     match record(apply(&context.client, &objects.config_map, &owned).await, "ConfigMap", cluster, context).await {
+        Ok(_) if !may_have_broker => {}
         // The pod must not start before its configuration is there.
         Ok(_) => {
             match record(apply(&context.client, &objects.stateful_set, &owned).await, "StatefulSet", cluster, context)
@@ -130,13 +141,33 @@ async fn bring_about(
         Err(error) => failures.push(error),
     }
     findings.configuration = failures.first().map(PhaseFailure::from_apply);
+    if findings.configuration.is_none() && !may_have_broker {
+        findings.configuration = Some(PhaseFailure {
+            reason: "WaitingForVolume",
+            message: "the StatefulSet is made once the volume is there".into(),
+            stalled: false,
+        });
+    }
 
-    findings.step = plan::pod_step(findings.observed.stateful_set.as_ref(), findings.observed.pod.as_ref());
+    findings.step = plan::pod_step(
+        plan::own_stateful_set(cluster, &findings.observed),
+        findings.observed.pod.as_ref(),
+        valid.volume_fault.as_ref(),
+    );
     if let PodStep::Delete { uid, why } = &findings.step {
-        replace_pod(cluster, valid, uid, why, context).await?;
+        match replace_pod(cluster, valid, uid, why, context).await {
+            Ok(None) => {}
+            Ok(Some(fault)) => {
+                findings.step = PodStep::Hold { why: fault.message.clone() };
+                findings.storage = Some(fault);
+            }
+            Err(error) => {
+                findings.configuration.get_or_insert_with(|| PhaseFailure::from_apply(&ApplyError::Call(error)));
+            }
+        }
     }
     findings.kafka = ask_brokers(cluster, &findings.observed, context).await;
-    Ok(findings)
+    findings
 }
 
 /// Counts and tells a write.
@@ -163,16 +194,27 @@ where
     Ok(live)
 }
 
-/// Deletes the pod so that its StatefulSet makes it again with the newest template.
+/// Deletes the pod so that its StatefulSet makes it again with the newest template; gives what is wrong with
+/// its volume if that keeps it from being deleted.
 async fn replace_pod(
     cluster: &Cluster,
     valid: &Valid,
     uid: &str,
     why: &str,
     context: &Context,
-) -> Result<(), ReconcileError> {
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(context.client.clone(), &valid.namespace);
-    let name = odradek_crds::names::pod(&valid.name, build::ONLY_BROKER);
+) -> Result<Option<PhaseFailure>, CallError> {
+    if let Storage::PersistentClaim { .. } = valid.storage {
+        // Calls lie between the decision and this; a volume that was deleted meanwhile would go with the pod.
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &valid.namespace);
+        let claim = names::volume_claim(&valid.name, build::ONLY_BROKER);
+        let live = bounded(format!("get PersistentVolumeClaim {claim}"), claims.get_opt(&claim)).await?;
+        let fault = volume::fault(&valid.name, &valid.cluster_id, true, live.as_ref());
+        if fault.is_some() {
+            return Ok(fault);
+        }
+    }
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &valid.namespace);
+    let name = names::pod(&valid.name, build::ONLY_BROKER);
     // By its uid: a pod that was replaced meanwhile is another one.
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() }),
@@ -183,11 +225,11 @@ async fn replace_pod(
             info!(cluster = valid.name, namespace = valid.namespace, pod = name, why, "replacing the pod");
             let note = format!("replacing pod {name}: {why}");
             context.tell(&cluster.object_ref(&()), EventType::Normal, "ReplacingPod", "Roll", note).await;
-            Ok(())
+            Ok(None)
         }
         // Gone, or another one already.
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -197,17 +239,17 @@ async fn ask_brokers(
     observed: &Observed,
     context: &Context,
 ) -> Option<Result<crate::kafka::ClusterView, crate::kafka::KafkaError>> {
-    if !observed.pod.as_ref().is_some_and(plan::is_ready) {
+    if !plan::own_pod(cluster, observed).is_some_and(plan::is_ready) {
         return None;
     }
     let key = ClusterKey { namespace: cluster.namespace().unwrap_or_default(), name: cluster.name_any() };
     Some(context.kafka.view(&key).await)
 }
 
-/// Writes the status if it says something new, and tells what changed.
-async fn write_status(cluster: &Cluster, status: ClusterStatus, context: &Context) -> Result<(), ReconcileError> {
+/// Writes the status if it says something new, and tells what changed; true if it did.
+async fn write_status(cluster: &Cluster, status: ClusterStatus, context: &Context) -> Result<bool, ReconcileError> {
     if cluster.status.as_ref() == Some(&status) {
-        return Ok(());
+        return Ok(false);
     }
     let namespace = cluster.namespace().unwrap_or_default();
     let name = cluster.name_any();
@@ -218,18 +260,24 @@ async fn write_status(cluster: &Cluster, status: ClusterStatus, context: &Contex
         "metadata": {"name": name, "uid": cluster.uid()},
         "status": status,
     });
-    bounded(
+    match bounded(
         format!("write the status of Cluster {name}"),
         clusters.patch_status(&name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(&patch)),
     )
-    .await?;
+    .await
+    {
+        Ok(_) => {}
+        // Deleted meanwhile.
+        Err(error) if error.code() == Some(404) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    }
     let previous = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     for condition in conditions::changed(previous, &status.conditions) {
         let Some(type_) = status::event_for(condition) else { continue };
         let note = format!("{}={}: {}", condition.type_, condition.status, condition.message);
         context.tell(&cluster.object_ref(&()), type_, &condition.reason, "Reconcile", note).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The StatefulSet's revision that all pods shall run, once its controller has seen the newest spec.

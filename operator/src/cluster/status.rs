@@ -41,6 +41,9 @@ impl PhaseFailure {
     }
 }
 
+/// The message of `Reconciling=False` beside `Stalled=True`.
+pub const WAITING_FOR_AN_EDIT: &str = "waiting for an edit";
+
 /// What a pass found and did.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
@@ -65,7 +68,7 @@ pub fn status(
 ) -> ClusterStatus {
     let generation = cluster.metadata.generation;
     let previous = cluster.status.clone().unwrap_or_default();
-    let pod = findings.observed.pod.as_ref();
+    let pod = plan::own_pod(cluster, &findings.observed);
     let ready = pod.is_some_and(plan::is_ready);
     let broker = broker_status(cluster, findings);
     let available = available(findings, broker.as_ref());
@@ -86,7 +89,7 @@ pub fn status(
         Ok(valid) => {
             status.cluster_id = Some(valid.cluster_id.clone());
             status.listeners = listeners(valid);
-            let rollout = rollout(valid, findings);
+            let rollout = rollout(cluster, valid, findings);
             // The version is what runs, not what is asked for.
             if rollout.reason == "Complete" {
                 status.version = Some(valid.version.clone());
@@ -102,12 +105,7 @@ pub fn status(
 
 /// Whether nothing is on its way: the next look can be late.
 pub fn is_settled(status: &ClusterStatus) -> bool {
-    let is = |type_: &str, wanted: &str| {
-        conditions::find(&status.conditions, type_).is_some_and(|condition| condition.status == wanted)
-    };
-    // A stalled Cluster waits for an edit, except when another's object is in the way: nobody
-    // reports that it has gone.
-    is("Ready", "True") || is("Stalled", "True")
+    conditions::find(&status.conditions, "Reconciling").is_some_and(|condition| condition.status == "False")
 }
 
 /// How a changed condition is told as an event; `None` for what other events say already.
@@ -126,7 +124,7 @@ fn refused(refusals: &[Refusal], available: Draft) -> Vec<Draft> {
     vec![
         draft("Ready", false, reason, message.clone()),
         available,
-        draft("Reconciling", false, "Stalled", "waiting for an edit"),
+        draft("Reconciling", false, "Stalled", WAITING_FOR_AN_EDIT),
         draft("Stalled", true, reason, message),
     ]
 }
@@ -167,7 +165,7 @@ fn reached(
     );
 
     let stalled = [&findings.storage, &findings.configuration].into_iter().flatten().find(|failure| failure.stalled);
-    let waits_for = [&configuration, &storage, &complete, &brokers, &available]
+    let waits_for = [&storage, &configuration, &complete, &brokers, &available]
         .into_iter()
         .find(|phase| phase.truth != Truth::True)
         .cloned();
@@ -181,7 +179,7 @@ fn reached(
     } else if let Some(failure) = stalled {
         drafts.push(draft("Ready", false, failure.reason, failure.message.clone()));
         drafts.push(available);
-        drafts.push(draft("Reconciling", false, "Stalled", "waiting for an edit"));
+        drafts.push(draft("Reconciling", false, "Stalled", WAITING_FOR_AN_EDIT));
         drafts.push(draft("Stalled", true, failure.reason, failure.message.clone()));
     } else if let Some(phase) = waits_for {
         drafts.push(draft("Ready", false, phase.reason.clone(), phase.message.clone()));
@@ -231,14 +229,8 @@ fn storage_ready(valid: &Valid, findings: &Findings) -> Draft {
         return draft(type_, false, "Pending", format!("volume {name} does not exist yet"));
     };
     let claim_status = claim.status.as_ref();
-    match claim_status.and_then(|status| status.phase.as_deref()) {
-        Some("Bound") => {}
-        Some("Lost") => {
-            return draft(type_, false, "VolumeLost", format!("volume {name} lost its PersistentVolume; restore it"));
-        }
-        _ => {
-            return draft(type_, false, "Pending", format!("volume {name} is not bound to a PersistentVolume yet"));
-        }
+    if claim_status.and_then(|status| status.phase.as_deref()) != Some("Bound") {
+        return draft(type_, false, "Pending", format!("volume {name} is not bound to a PersistentVolume yet"));
     }
     let capacity = claim_status.and_then(|status| status.capacity.as_ref()?.get("storage"));
     if capacity.is_some_and(|capacity| bytes(&capacity.0) < bytes(requested)) {
@@ -255,19 +247,20 @@ fn storage_ready(valid: &Valid, findings: &Findings) -> Draft {
     draft(type_, true, "Bound", format!("volume {name} is bound"))
 }
 
-fn rollout(valid: &Valid, findings: &Findings) -> RolloutStatus {
-    let stateful_set = findings.observed.stateful_set.as_ref();
+fn rollout(cluster: &Cluster, valid: &Valid, findings: &Findings) -> RolloutStatus {
+    let pod = plan::own_pod(cluster, &findings.observed);
+    let stateful_set = plan::own_stateful_set(cluster, &findings.observed);
     let target = stateful_set.and_then(super::target_revision).map(str::to_owned);
-    let current = findings.observed.pod.as_ref().and_then(plan::revision);
-    let going = findings.observed.pod.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    let current = pod.and_then(plan::revision);
+    let going = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
     let updated = target.is_some() && target.as_deref() == current && !going;
     let reason = if valid.paused {
         "Paused"
-    } else if findings.configuration.is_some() {
+    } else if findings.configuration.is_some() || valid.held_back || matches!(findings.step, PodStep::Hold { .. }) {
         "Blocked"
     } else if updated {
         "Complete"
-    } else if findings.observed.pod.is_none() {
+    } else if pod.is_none() {
         "Creating"
     } else {
         "Rolling"
@@ -297,8 +290,22 @@ fn broker_status(cluster: &Cluster, findings: &Findings) -> Option<BrokerStatus>
     if observed.pod.is_none() && observed.stateful_set.is_none() {
         return None;
     }
-    let pod = observed.pod.as_ref();
-    let (state, blocked_by) = pod.map_or_else(|| ("Missing".to_owned(), None), pod_state);
+    let pod = plan::own_pod(cluster, observed);
+    let (state, blocked_by) = match (pod, &observed.pod) {
+        (Some(pod), _) => pod_state(pod),
+        (None, Some(other)) => {
+            let name = other.name_any();
+            (
+                "Missing".to_owned(),
+                Some(format!("pod {name} exists and is not of this Cluster's StatefulSet; delete it")),
+            )
+        }
+        (None, None) => ("Missing".to_owned(), findings.storage.as_ref().map(|fault| cut(&fault.message))),
+    };
+    let held = match &findings.step {
+        PodStep::Hold { why } => Some(cut(why)),
+        PodStep::Keep | PodStep::Delete { .. } | PodStep::Await => None,
+    };
     let claim = names::volume_claim(&cluster.name_any(), ONLY_BROKER);
     Some(BrokerStatus {
         id: ONLY_BROKER,
@@ -307,18 +314,23 @@ fn broker_status(cluster: &Cluster, findings: &Findings) -> Option<BrokerStatus>
         ready: pod.is_some_and(plan::is_ready),
         revision: pod.and_then(plan::revision).map(str::to_owned),
         volume: observed.volume_claim.as_ref().map(|_| claim),
-        blocked_by,
+        blocked_by: held.or(blocked_by),
     })
 }
 
-/// Longest text taken over from a container or the scheduler.
-const FOREIGN_TEXT_MAX: usize = 400;
+/// Longest text taken over from a container, the scheduler or a condition.
+const TEXT_MAX: usize = 400;
+/// Longest state, as the definition allows it; kubelet's reasons are single words.
+const STATE_MAX: usize = 128;
+
+fn cut(text: &str) -> String {
+    text.trim().chars().take(TEXT_MAX).collect()
+}
 
 fn pod_state(pod: &Pod) -> (String, Option<String>) {
     if pod.metadata.deletion_timestamp.is_some() {
         return ("Stopping".into(), None);
     }
-    let cut = |text: &str| text.trim().chars().take(FOREIGN_TEXT_MAX).collect::<String>();
     let Some(status) = pod.status.as_ref() else { return ("Starting".into(), None) };
     let container = status.container_statuses.iter().flatten().find(|container| container.name == "broker");
     if let Some(container) = container {
@@ -329,7 +341,8 @@ fn pod_state(pod: &Pod) -> (String, Option<String>) {
             // What the broker itself said before it ended tells more than "back-off".
             let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
             let said = last.and_then(|ended| ended.message.as_deref()).filter(|text| !text.trim().is_empty());
-            return (reason.to_owned(), said.or(waiting.message.as_deref()).map(cut));
+            let reason = reason.chars().take(STATE_MAX).collect();
+            return (reason, said.or(waiting.message.as_deref()).map(cut));
         }
         if container.ready {
             return ("Running".into(), None);

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::build::ONLY_BROKER;
 use super::fetch::Observed;
-use super::settings;
+use super::status::PhaseFailure;
+use super::{plan, settings, volume};
 use crate::context::BrokerImages;
 use crate::kafka::wire::kafka_id;
 
@@ -69,6 +70,12 @@ pub struct Valid {
     pub config: BTreeMap<String, String>,
     /// Where records are kept.
     pub storage: Storage,
+    /// Whether the broker had a volume before.
+    pub had_volume: bool,
+    /// Why the broker may be neither started on its volume nor stopped while it has it.
+    pub volume_fault: Option<PhaseFailure>,
+    /// Whether the broker is kept from starting: its volume is not what it must be, and no pod has it.
+    pub held_back: bool,
     /// The container's resources.
     pub resources: Option<ResourceRequirements>,
     /// The user's additions.
@@ -116,8 +123,18 @@ pub fn validate(cluster: &Cluster, observed: &Observed, images: &BrokerImages) -
         refusals.push(refusal("InvalidConfig", faults.join("; ")));
         BTreeMap::new()
     });
-    let cluster_id = cluster_id(cluster, observed, &mut refusals);
+    let own_stateful_set = plan::own_stateful_set(cluster, observed);
+    let own_id = cluster.uid().and_then(|uid| Uuid::parse_str(&uid).ok()).map(minted);
+    let had_volume = volume::had_before(cluster, own_stateful_set, own_id.as_deref());
+    let cluster_id = cluster_id(cluster, observed, had_volume, own_id, &mut refusals);
     let storage = storage(cluster, observed, &mut refusals);
+    let volume_fault = match storage {
+        Storage::PersistentClaim { .. } => {
+            volume::fault(&name, &cluster_id, had_volume, observed.volume_claim.as_ref())
+        }
+        Storage::Ephemeral { .. } => None,
+    };
+    let held_back = volume_fault.is_some() && !observed.pod.as_ref().is_some_and(plan::is_on_a_node);
 
     let Some(owner) = cluster.controller_owner_ref(&()) else {
         refusals.push(refusal("Incomplete", "the Cluster has no uid"));
@@ -138,6 +155,9 @@ pub fn validate(cluster: &Cluster, observed: &Observed, images: &BrokerImages) -
         listeners: spec.listeners.clone(),
         config,
         storage,
+        had_volume,
+        volume_fault,
+        held_back,
         resources: spec.resources.as_ref().map(requirements),
         template: spec.template.clone().unwrap_or_default(),
         paused: spec.paused.unwrap_or(false),
@@ -145,9 +165,16 @@ pub fn validate(cluster: &Cluster, observed: &Observed, images: &BrokerImages) -
     })
 }
 
-/// The Kafka cluster id: the volumes' own, else one made from the Cluster's uid, so that two passes
-/// cannot mint two.
-fn cluster_id(cluster: &Cluster, observed: &Observed, refusals: &mut Vec<Refusal>) -> String {
+/// The Kafka cluster id. Once there was a volume it stays, whatever happens to the volume: the StatefulSet
+/// carries it, and the status. Before that it is the id of the volumes that are found, else one made from
+/// the Cluster's uid, so that two passes cannot mint two.
+fn cluster_id(
+    cluster: &Cluster,
+    observed: &Observed,
+    had_volume: bool,
+    own_id: Option<String>,
+    refusals: &mut Vec<Refusal>,
+) -> String {
     let name = cluster.name_any();
     // Matched by name and cluster id; a label alone makes no volume ours.
     let mut active: BTreeMap<i32, String> = BTreeMap::new();
@@ -155,7 +182,9 @@ fn cluster_id(cluster: &Cluster, observed: &Observed, refusals: &mut Vec<Refusal
     for claim in observed.labelled_claims.iter().chain(named) {
         let annotation = |key: &str| claim.annotations.as_ref().and_then(|all| all.get(key));
         let broker = claim.name.as_deref().and_then(|claim| names::broker_of_volume_claim(&name, claim));
-        if let (Some(broker), Some(id)) = (broker, annotation(names::CLUSTER_ID_ANNOTATION))
+        // One that is going takes its data with it: nothing new begins with its id.
+        let adoptable = had_volume || claim.deletion_timestamp.is_none();
+        if let (true, Some(broker), Some(id)) = (adoptable, broker, annotation(names::CLUSTER_ID_ANNOTATION))
             && annotation(names::BROKER_STATE_ANNOTATION).is_none_or(|state| state != "retired")
         {
             active.insert(broker, id.clone());
@@ -184,10 +213,12 @@ fn cluster_id(cluster: &Cluster, observed: &Observed, refusals: &mut Vec<Refusal
             ),
         ));
     }
-    if let Some(id) = active.get(&ONLY_BROKER) {
-        return id.clone();
-    }
-    cluster.uid().and_then(|uid| Uuid::parse_str(&uid).ok()).map(minted).unwrap_or_else(|| {
+    let carried = plan::own_stateful_set(cluster, observed)
+        .and_then(|existing| existing.metadata.annotations.as_ref()?.get(names::CLUSTER_ID_ANNOTATION));
+    let recorded = cluster.status.as_ref().and_then(|status| status.cluster_id.as_ref());
+    let found = active.get(&ONLY_BROKER);
+    let known = if had_volume { carried.or(recorded).or(found) } else { found };
+    known.cloned().or(own_id).unwrap_or_else(|| {
         refusals.push(refusal("Incomplete", "the Cluster has no uid to mint a Kafka cluster id from"));
         String::new()
     })
@@ -271,15 +302,9 @@ fn image(cluster: &Cluster, observed: &Observed, images: &BrokerImages) -> (Stri
     let source = format!("version {version}");
     // An operator that was updated, or moved to another registry, must not roll every cluster: the
     // image stays for as long as version and image do.
-    let kept = observed.stateful_set.as_ref().and_then(|existing| {
+    let kept = plan::own_stateful_set(cluster, observed).and_then(|existing| {
         let chosen_by = existing.metadata.annotations.as_ref()?.get(IMAGE_SOURCE_ANNOTATION)?;
-        let ours = existing
-            .metadata
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
-        if *chosen_by != source || !ours {
+        if *chosen_by != source {
             return None;
         }
         existing.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()

@@ -148,8 +148,10 @@ pub struct Cell {
 impl Cell {
     pub async fn new(client: &Client, namespace: &str) -> Self {
         let namespaces: Api<Namespace> = Api::all(client.clone());
+        // What the operator makes is admitted also where only restricted pods are.
+        let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into();
         let object = Namespace {
-            metadata: ObjectMeta { name: Some(namespace.into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(namespace.into()), labels: Some(labels), ..ObjectMeta::default() },
             ..Namespace::default()
         };
         namespaces.create(&PostParams::default(), &object).await.unwrap();
@@ -190,8 +192,14 @@ impl Cell {
         self.api::<Cluster>().get(name).await.unwrap()
     }
 
-    /// Does what provisioner, StatefulSet controller and kubelet would do, up to a ready pod.
+    /// Does what provisioner, StatefulSet controller and kubelet would do, up to a ready pod. It has no node, so
+    /// that it goes at once when it is deleted.
     pub async fn play_pod(&self, cluster: &str) {
+        self.play_pod_on(cluster, None).await;
+    }
+
+    /// As [`Self::play_pod`], on a node of this name: such a pod goes only without a grace period.
+    pub async fn play_pod_on(&self, cluster: &str, node: Option<&str>) {
         let claims = self.api::<PersistentVolumeClaim>();
         if let Some(claim) = claims.get_opt(&names::volume_claim(cluster, 0)).await.unwrap() {
             let requests = claim.spec.unwrap().resources.unwrap().requests.unwrap();
@@ -221,6 +229,7 @@ impl Cell {
         }]);
         pod.metadata = metadata;
         pod.spec = template.spec;
+        pod.spec.as_mut().unwrap().node_name = node.map(str::to_owned);
         let pods = self.api::<Pod>();
         pods.create(&PostParams::default(), &pod).await.unwrap();
         let ready = json!({"status": {
@@ -244,6 +253,55 @@ impl Cell {
         }});
         stateful_sets.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap()
     }
+}
+
+/// Requests that the API server has answered for what the operator reads and writes, by its own count.
+pub struct Requests {
+    pub reads: u64,
+    pub writes: u64,
+}
+
+impl Requests {
+    pub async fn so_far(client: &Client) -> Self {
+        let request = kube::core::Request::new("/metrics").list(&kube::api::ListParams::default()).unwrap();
+        let metrics = client.request_text(request).await.unwrap();
+        let mut sum = Self { reads: 0, writes: 0 };
+        let resources = [
+            "clusters",
+            "topics",
+            "statefulsets",
+            "services",
+            "configmaps",
+            "serviceaccounts",
+            "persistentvolumeclaims",
+            "pods",
+            "poddisruptionbudgets",
+            "events",
+        ];
+        for line in metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
+            let label = |name: &str| {
+                let from = line.find(&format!("{name}=\""))? + name.len() + 2;
+                line[from..].split('"').next()
+            };
+            if !resources.contains(&label("resource").unwrap_or_default()) {
+                continue;
+            }
+            let count = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
+            match label("verb").unwrap() {
+                "GET" | "LIST" => sum.reads += count,
+                "WATCH" => {}
+                _ => sum.writes += count,
+            }
+        }
+        sum
+    }
+}
+
+/// Passes over resources of a kind so far.
+pub fn passes(cell: &Cell, kind: &str) -> f64 {
+    let text = cell.context.metrics.render();
+    let series = format!("odradek_operator_reconciles_total{{kind=\"{kind}\"}}");
+    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0.0, |count| count.trim().parse::<f64>().unwrap())
 }
 
 /// The condition of a type.

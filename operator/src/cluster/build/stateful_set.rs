@@ -34,11 +34,16 @@ pub(super) fn stateful_set(valid: &Valid, config_map: &ConfigMap) -> StatefulSet
     let selector = broker_selector(valid, id);
     let mut metadata = owned_metadata(valid, names::broker(&valid.name, id), None);
     metadata.labels.get_or_insert_default().extend(selector.clone());
-    metadata.annotations.get_or_insert_default().insert(IMAGE_SOURCE_ANNOTATION.into(), valid.image_source.clone());
+    metadata.annotations.get_or_insert_default().extend([
+        (IMAGE_SOURCE_ANNOTATION.to_owned(), valid.image_source.clone()),
+        // So that the id is known also when volume and status are lost.
+        (names::CLUSTER_ID_ANNOTATION.to_owned(), valid.cluster_id.clone()),
+    ]);
     StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
-            replicas: Some(1),
+            // A broker is not started on a volume that is not what it must be.
+            replicas: Some(i32::from(!valid.held_back)),
             service_name: Some(names::brokers_service(&valid.name)),
             // The operator decides when a pod is replaced, and no pod waits for another.
             update_strategy: Some(StatefulSetUpdateStrategy {
