@@ -283,6 +283,16 @@ async fn the_delete_policy_takes_the_volume_only_once_no_pod_mounts_it(cell: Cel
     cell.pass("c").await;
     let claim = cell.api::<PersistentVolumeClaim>().get("data-c-0").await.unwrap();
     assert!(claim.metadata.deletion_timestamp.is_none(), "a mounted volume is not deleted");
+    let cluster = cell.cluster("c").await;
+    assert_eq!(of_cluster(&cluster, "Reconciling"), "True/VolumeMounted");
+    assert_eq!(of_cluster(&cluster, "Ready"), "False/Deleting");
+    let message = &support::condition(&cluster.status.as_ref().unwrap().conditions, "Reconciling").message;
+    assert!(message.contains("pod backup mounts PersistentVolumeClaim data-c-0"), "{message}");
+    let events = cell.api::<Event>().list(&ListParams::default()).await.unwrap();
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("VolumeMounted")), "{events:?}");
+    let before = versions(&cell).await;
+    cell.pass("c").await;
+    assert_eq!(versions(&cell).await, before, "said once");
     cell.api::<Pod>().delete("backup", &DeleteParams::default().grace_period(0)).await.unwrap();
     gone::<Pod>(&cell, "backup").await;
     cell.pass("c").await;

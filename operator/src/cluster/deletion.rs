@@ -2,8 +2,6 @@
 //! The end of a Cluster. With `Retain` there is no finalizer and nothing to do: owned objects go with
 //! it, volumes stay. With `Delete` the volumes go, and only once no pod mounts them.
 
-use std::time::Duration;
-
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
@@ -14,14 +12,22 @@ use odradek_crds::{Cluster, DeletionPolicy, names};
 use serde_json::json;
 use tracing::info;
 
-use super::ReconcileError;
 use super::build::ONLY_BROKER;
+use super::{ReconcileError, status};
 use crate::calls::bounded;
 use crate::context::Context;
 use crate::kafka::ClusterKey;
 
-/// How soon to look again whether the pod has gone.
-const SOON: Duration = Duration::from_secs(2);
+/// Pods read at a time: whatever else runs in the namespace, memory stays small.
+const PODS_AT_ONCE: u32 = 200;
+
+/// What a deletion waits for.
+struct Wait {
+    /// In one word.
+    reason: &'static str,
+    /// In a sentence.
+    message: String,
+}
 
 /// Keeps the finalizer exactly while the policy is `Delete`.
 pub async fn keep_finalizer(cluster: &Cluster, context: &Context) -> Result<(), ReconcileError> {
@@ -33,7 +39,7 @@ pub async fn keep_finalizer(cluster: &Cluster, context: &Context) -> Result<(), 
     write_finalizers(cluster, wanted, context).await
 }
 
-/// Deletes what the policy says, then lets the Cluster go.
+/// Deletes what the policy says, then lets the Cluster go. What it waits for stands in its status.
 pub async fn finish(cluster: &Cluster, context: &Context) -> Result<Action, ReconcileError> {
     let namespace = cluster.namespace().unwrap_or_default();
     let name = cluster.name_any();
@@ -41,64 +47,74 @@ pub async fn finish(cluster: &Cluster, context: &Context) -> Result<Action, Reco
     if !cluster.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER) {
         return Ok(Action::await_change());
     }
-    if cluster.deletion_policy() == DeletionPolicy::Delete {
-        let stateful_sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &namespace);
-        let stateful_set = names::broker(&name, ONLY_BROKER);
-        if let Some(live) =
-            bounded(format!("get StatefulSet {stateful_set}"), stateful_sets.get_opt(&stateful_set)).await?
-        {
-            let ours = live.owner_references().iter().any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
-            if ours {
-                if live.metadata.deletion_timestamp.is_none() {
-                    delete(&stateful_sets, &stateful_set, &DeleteParams::foreground()).await?;
-                }
-                return Ok(Action::requeue(SOON));
-            }
+    if cluster.deletion_policy() == DeletionPolicy::Delete
+        && let Some(wait) = delete_data(cluster, &namespace, &name, context).await?
+    {
+        let status = status::going(cluster, wait.reason, wait.message, &Context::now());
+        if super::write_status(cluster, status, context).await? {
+            context.backoff.reset(super::KIND, &namespace, &name);
         }
-        if !volumes_deleted(cluster, &namespace, &name, context).await? {
-            return Ok(Action::requeue(SOON));
-        }
+        return Ok(Action::requeue(context.backoff.next(super::KIND, &namespace, &name)));
     }
+    context.backoff.reset(super::KIND, &namespace, &name);
     write_finalizers(cluster, false, context).await?;
     Ok(Action::await_change())
 }
 
-/// Deletes the volumes that no pod mounts; true once none is left to wait for.
-async fn volumes_deleted(
+/// Stops the broker, then deletes its volumes; gives what there is to wait for.
+async fn delete_data(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
     context: &Context,
-) -> Result<bool, ReconcileError> {
+) -> Result<Option<Wait>, ReconcileError> {
+    let stateful_sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), namespace);
+    let stateful_set = names::broker(name, ONLY_BROKER);
+    if let Some(live) = bounded(format!("get StatefulSet {stateful_set}"), stateful_sets.get_opt(&stateful_set)).await?
+    {
+        let ours = live.owner_references().iter().any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
+        if ours {
+            if live.metadata.deletion_timestamp.is_none() {
+                let params = DeleteParams {
+                    preconditions: Some(Preconditions { uid: live.uid(), ..Preconditions::default() }),
+                    ..DeleteParams::foreground()
+                };
+                delete(&stateful_sets, &stateful_set, &params).await?;
+            }
+            return Ok(Some(Wait {
+                reason: "StoppingBrokers",
+                message: format!("waiting until StatefulSet {stateful_set} and its pod are gone"),
+            }));
+        }
+    }
+    delete_volumes(cluster, namespace, name, context).await
+}
+
+/// Deletes the volumes that no pod mounts; gives what keeps one of them.
+async fn delete_volumes(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    context: &Context,
+) -> Result<Option<Wait>, ReconcileError> {
     let Some(cluster_id) = cluster.status.as_ref().and_then(|status| status.cluster_id.clone()) else {
-        return Ok(true);
+        return Ok(None);
     };
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let labelled = ListParams::default().labels(&format!("{}={name}", names::CLUSTER_LABEL));
     let found = bounded("list PersistentVolumeClaims", claims.list_metadata(&labelled)).await?;
-    // Every pod of the namespace: one that is not ours may mount the volume too.
-    let pods = bounded("list Pods", pods.list(&ListParams::default())).await?;
-    let mounted = |claim: &str| {
-        pods.items.iter().any(|pod| {
-            pod.spec
-                .iter()
-                .flat_map(|spec| spec.volumes.iter().flatten())
-                .any(|volume| volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim))
+    let ours: Vec<_> = found
+        .items
+        .into_iter()
+        .filter(|claim| {
+            let holds_our_data = claim.annotations().get(names::CLUSTER_ID_ANNOTATION) == Some(&cluster_id);
+            holds_our_data && names::broker_of_volume_claim(name, &claim.name_any()).is_some()
         })
-    };
-    let mut all_gone = true;
-    for claim in found.items {
+        .collect();
+    let mounted = mounted(&ours.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), namespace, context).await?;
+    for claim in &ours {
         let claim_name = claim.name_any();
-        let holds_our_data = claim.annotations().get(names::CLUSTER_ID_ANNOTATION) == Some(&cluster_id);
-        if !holds_our_data || names::broker_of_volume_claim(name, &claim_name).is_none() {
-            continue;
-        }
-        if mounted(&claim_name) {
-            all_gone = false;
-            continue;
-        }
-        if claim.metadata.deletion_timestamp.is_some() {
+        if claim.metadata.deletion_timestamp.is_some() || mounted.iter().any(|(taken, _)| *taken == claim_name) {
             continue;
         }
         let params = DeleteParams {
@@ -110,7 +126,47 @@ async fn volumes_deleted(
         let note = format!("deleted PersistentVolumeClaim {claim_name}, as deletionPolicy says");
         context.tell(&cluster.object_ref(&()), EventType::Normal, "DeletedVolume", "Delete", note).await;
     }
-    Ok(all_gone)
+    Ok(mounted.first().map(|(claim, pod)| Wait {
+        reason: status::VOLUME_MOUNTED,
+        message: format!(
+            "pod {pod} mounts PersistentVolumeClaim {claim}, which deletionPolicy Delete removes; delete the pod, or \
+             set spec.deletionPolicy to Retain to keep the volume"
+        ),
+    }))
+}
+
+/// Which of the claims a pod mounts, and which pod. Every pod of the namespace counts: one that is not ours
+/// may mount a volume too. One that has ended does not any more.
+async fn mounted(
+    claims: &[String],
+    namespace: &str,
+    context: &Context,
+) -> Result<Vec<(String, String)>, ReconcileError> {
+    let mut found = Vec::new();
+    if claims.is_empty() {
+        return Ok(found);
+    }
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let mut params = ListParams::default().limit(PODS_AT_ONCE);
+    loop {
+        let page = bounded("list Pods", pods.list(&params)).await?;
+        for pod in &page.items {
+            let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            if matches!(ended, Some("Succeeded" | "Failed")) {
+                continue;
+            }
+            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            for source in volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
+                if claims.contains(&source.claim_name) {
+                    found.push((source.claim_name.clone(), pod.name_any()));
+                }
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
 }
 
 async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> Result<(), ReconcileError>

@@ -103,17 +103,38 @@ pub fn status(
     status
 }
 
+/// The status of a Cluster that is being deleted, and what it waits for.
+pub fn going(cluster: &Cluster, reason: &str, message: String, now: &Time) -> ClusterStatus {
+    let previous = cluster.status.clone().unwrap_or_default();
+    let drafts = vec![
+        draft("Ready", false, "Deleting", message.clone()),
+        draft("Available", false, "Deleting", "the brokers are stopped"),
+        draft("Reconciling", true, reason, message),
+        draft("Stalled", false, "Progressing", ""),
+    ];
+    ClusterStatus {
+        observed_generation: cluster.metadata.generation,
+        conditions: conditions::merge(&previous.conditions, drafts, cluster.metadata.generation, now),
+        ..previous
+    }
+}
+
 /// Whether nothing is on its way: the next look can be late.
 pub fn is_settled(status: &ClusterStatus) -> bool {
     conditions::find(&status.conditions, "Reconciling").is_some_and(|condition| condition.status == "False")
 }
 
+/// The reason while a volume that shall go is mounted by a pod.
+pub const VOLUME_MOUNTED: &str = "VolumeMounted";
+
 /// How a changed condition is told as an event; `None` for what other events say already.
 pub fn event_for(condition: &Condition) -> Option<EventType> {
     match (condition.type_.as_str(), condition.status.as_str()) {
         ("Ready" | "Available", "True") => Some(EventType::Normal),
+        ("Available", "False") if condition.reason == "Deleting" => None,
         ("Stalled", "True") | ("Available", "False") => Some(EventType::Warning),
         ("StorageReady", "False") if condition.reason != "Pending" => Some(EventType::Warning),
+        ("Reconciling", "True") if condition.reason == VOLUME_MOUNTED => Some(EventType::Warning),
         _ => None,
     }
 }
