@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, ReconcileRequest, trigger_self, trigger_with};
@@ -22,13 +22,12 @@ use kube::runtime::{Config, Predicate, PredicateConfig, WatchStreamExt, applier,
 use kube::{Client, Resource, ResourceExt};
 use odradek_crds::{Cluster, Topic, names};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tracing::{debug, warn};
 
 use crate::cluster::{self, ReconcileError};
 use crate::context::Context;
 use crate::topic;
-use crate::{OPERATOR, conditions};
+use crate::unreadable;
 
 /// Clusters worked on at once: a pass is some 20 calls, mostly waiting.
 const CLUSTERS_AT_ONCE: u16 = 8;
@@ -92,7 +91,7 @@ async fn run_clusters(scope: Scope, context: Arc<Context>) {
                         .await
                     }
                     Err(invalid) => {
-                        report_unreadable::<Cluster>(&invalid.metadata, &invalid.error, &context).await;
+                        unreadable::report::<Cluster>(&invalid.metadata, &invalid.error, &context).await;
                         Ok(Action::await_change())
                     }
                 }
@@ -146,7 +145,7 @@ async fn run_topics(scope: Scope, context: Arc<Context>) {
                         measured(topic::KIND, &context, pass).await
                     }
                     Err(invalid) => {
-                        report_unreadable::<Topic>(&invalid.metadata, &invalid.error, &context).await;
+                        unreadable::report::<Topic>(&invalid.metadata, &invalid.error, &context).await;
                         Ok(Action::await_change())
                     }
                 }
@@ -280,34 +279,5 @@ fn log_error<E: std::error::Error>(kind: &str, error: &E) {
         debug!(kind, "{text}");
     } else {
         warn!(kind, "{text}");
-    }
-}
-
-/// Says on the resource itself that it cannot be read: the definition is of another version, or was
-/// edited by hand.
-async fn report_unreadable<K>(metadata: &kube::api::ObjectMeta, error: &str, context: &Context)
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
-    let (Some(name), Some(namespace)) = (&metadata.name, &metadata.namespace) else { return };
-    warn!(kind = %K::kind(&()), name, namespace, error, "cannot read the resource");
-    let message = format!("this operator cannot read the resource: {error}; install the definitions of its version");
-    let drafts = vec![
-        conditions::draft("Ready", false, "Unreadable", message.clone()),
-        conditions::draft("Stalled", true, "Unreadable", message),
-    ];
-    let conditions = conditions::merge(&[], drafts, metadata.generation, &Context::now());
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"name": name},
-        "status": {"observedGeneration": metadata.generation, "conditions": conditions},
-    });
-    let api: Api<Guarded<K>> = Api::namespaced(context.client.clone(), namespace);
-    let params = PatchParams::apply(OPERATOR).force();
-    if let Err(error) =
-        crate::calls::bounded("write the status", api.patch_status(name, &params, &Patch::Apply(&patch))).await
-    {
-        warn!(name, namespace, %error, "cannot write the status");
     }
 }

@@ -32,6 +32,7 @@ async fn clusters() {
     a_new_configuration_replaces_the_pod_and_a_dropped_one_is_dropped(Cell::new(&client, "rolled").await).await;
     the_delete_policy_takes_the_volume_only_once_no_pod_mounts_it(Cell::new(&client, "deleted").await).await;
     a_lost_volume_is_not_replaced_by_an_empty_one(Cell::new(&client, "lost").await).await;
+    what_cannot_be_read_keeps_its_status(Cell::new(&client, "unreadable").await).await;
     what_cannot_be_built_says_so_and_touches_nothing(Cell::new(&client, "refused").await).await;
     a_paused_cluster_is_left_alone(Cell::new(&client, "paused").await).await;
     the_watches_lead_from_creation_to_ready(Cell::new(&client, "watched").await).await;
@@ -382,6 +383,21 @@ async fn a_lost_volume_is_not_replaced_by_an_empty_one(cell: Cell) {
     let cluster = cell.cluster("c").await;
     assert_eq!(of_cluster(&cluster, "Ready"), "True/Reached");
     assert_eq!(cluster.status.unwrap().cluster_id, Some(cluster_id));
+}
+
+async fn what_cannot_be_read_keeps_its_status(cell: Cell) {
+    cell.create::<Cluster>(&small_cluster("c")).await;
+    cell.pass("c").await;
+    let before = cell.cluster("c").await;
+    odradek_operator::unreadable::report::<Cluster>(&before.metadata, "missing field `x`", &cell.context).await;
+    let after = cell.cluster("c").await;
+    assert_eq!(of_cluster(&after, "Stalled"), "True/Unreadable");
+    assert_eq!(of_cluster(&after, "Reconciling"), "False/Stalled");
+    assert_eq!(of_cluster(&after, "StorageReady"), of_cluster(&before, "StorageReady"));
+    let (before, after) = (before.status.unwrap(), after.status.unwrap());
+    assert!(before.cluster_id.is_some());
+    assert_eq!((after.cluster_id, after.brokers), (before.cluster_id, before.brokers));
+    assert_eq!(after.rollout, before.rollout);
 }
 
 async fn what_cannot_be_built_says_so_and_touches_nothing(cell: Cell) {
