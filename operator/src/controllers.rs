@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::stream::{BoxStream, SelectAll};
+use futures::stream::{self, BoxStream, SelectAll};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, ReconcileRequest, trigger_self, trigger_with};
+use kube::runtime::controller::{Action, ReconcileRequest, trigger_with};
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Config, Predicate, PredicateConfig, WatchStreamExt, applier, predicates, watcher};
+use kube::runtime::{Config, WatchStreamExt, applier, watcher};
 use kube::{Client, Resource, ResourceExt};
 use odradek_crds::{Cluster, Topic, names};
 use serde::de::DeserializeOwned;
@@ -26,7 +26,9 @@ use tracing::{debug, warn};
 
 use crate::cluster::{self, ReconcileError};
 use crate::context::Context;
-use crate::topic;
+use crate::kafka::ClusterKey;
+use crate::topic::{self, fetch::is_reached};
+use crate::triggers::{self, Change, Place, Seen};
 use crate::unreadable;
 
 /// Clusters worked on at once: a pass is some 20 calls, mostly waiting.
@@ -71,7 +73,15 @@ pub async fn run(scope: Scope, context: Arc<Context>) {
 
 async fn run_clusters(scope: Scope, context: Arc<Context>) {
     let client = &context.client;
-    let (store, mut queue) = primary::<Cluster>(&scope, client);
+    let forgotten = Arc::clone(&context);
+    let (store, mut queue) = primary::<Cluster>(&scope, client, move |_, change| match change {
+        Change::Different(place) => vec![place],
+        Change::Gone(Place { namespace, name }) => {
+            forgotten.backoff.reset(cluster::KIND, &namespace, &name);
+            forgotten.kafka.forget(&ClusterKey { namespace, name });
+            Vec::new()
+        }
+    });
     queue.push(related::<StatefulSet>(&scope, client));
     queue.push(related::<Service>(&scope, client));
     queue.push(related::<ConfigMap>(&scope, client));
@@ -113,24 +123,38 @@ async fn run_clusters(scope: Scope, context: Arc<Context>) {
 
 async fn run_topics(scope: Scope, context: Arc<Context>) {
     let client = &context.client;
-    let (store, mut queue) = primary::<Topic>(&scope, client);
-    // A Cluster that became available, or went, matters to each of its Topics.
+    let forgotten = Arc::clone(&context);
+    let (store, mut queue) = primary::<Topic>(&scope, client, move |topics, change| match change {
+        Change::Different(place) => vec![place],
+        // Whoever had to step back for it may be the oldest now.
+        Change::Gone(place) => {
+            forgotten.backoff.reset(topic::KIND, &place.namespace, &place.name);
+            places_where(topics, &place.namespace, topic::is_taken)
+        }
+    });
+    // A Cluster that became available, or went, matters to each of its Topics; nothing else of it does.
     let topics = store.clone();
-    let changes = watcher(scope.api::<PartialObjectMeta<Cluster>>(client), watcher::Config::default())
-        .default_backoff()
-        .touched_objects();
+    let mut seen = Seen::default();
+    let clusters: Api<Guarded<Cluster>> = guarded(&scope, client);
+    let changes = watcher(clusters, watcher::Config::default()).default_backoff();
     queue.push(
-        trigger_with(changes, move |cluster: PartialObjectMeta<Cluster>| {
-            let (name, namespace) = (cluster.name_any(), cluster.namespace());
-            topics
-                .state()
-                .into_iter()
-                .filter(|topic| topic.namespace() == namespace)
-                .filter(|topic| topic.0.as_ref().is_ok_and(|topic| topic.spec.cluster_ref.name == name))
-                .map(|topic| ReconcileRequest::from(ObjectRef::from_obj(topic.as_ref())))
-                .collect::<Vec<_>>()
-        })
-        .boxed(),
+        changes
+            .flat_map(move |event| {
+                let requests: Vec<_> = match event {
+                    Ok(event) => seen
+                        .changes(&event, counts_for_topics)
+                        .into_iter()
+                        .flat_map(|change| {
+                            let (Change::Different(place) | Change::Gone(place)) = change;
+                            places_where(&topics, &place.namespace, |topic| topic.spec.cluster_ref.name == place.name)
+                        })
+                        .map(|place| Ok(request(&place)))
+                        .collect(),
+                    Err(error) => vec![Err(error)],
+                };
+                stream::iter(requests)
+            })
+            .boxed(),
     );
     let siblings = store.clone();
     let config = Config::default().concurrency(TOPICS_AT_ONCE).debounce(DEBOUNCE);
@@ -183,8 +207,48 @@ fn same_topic(topic: &Topic, store: &Store<Guarded<Topic>>) -> Vec<Arc<Topic>> {
         .collect()
 }
 
-/// The watch of the resources themselves: kept in a store; a pass for each change that is not only ours.
-fn primary<K>(scope: &Scope, client: &Client) -> (Store<Guarded<K>>, Queue<K>)
+/// Where the Topics of a namespace are that are meant.
+fn places_where(topics: &Store<Guarded<Topic>>, namespace: &str, meant: impl Fn(&Topic) -> bool) -> Vec<Place> {
+    topics
+        .state()
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok())
+        .filter(|topic| topic.metadata.namespace.as_deref() == Some(namespace) && meant(topic))
+        .map(|topic| Place { namespace: namespace.to_owned(), name: topic.name_any() })
+        .collect()
+}
+
+/// All that Topics look at in their Cluster.
+fn counts_for_topics(cluster: &Guarded<Cluster>) -> u64 {
+    let reached = cluster.0.as_ref().is_ok_and(is_reached);
+    let metadata = cluster.meta();
+    triggers::hash(&(&metadata.uid, metadata.deletion_timestamp.is_some(), reached))
+}
+
+fn request<K>(place: &Place) -> ReconcileRequest<Guarded<K>>
+where
+    K: Resource<DynamicType = ()> + 'static,
+{
+    ReconcileRequest::from(ObjectRef::<Guarded<K>>::new(&place.name).within(&place.namespace))
+}
+
+fn guarded<K>(scope: &Scope, client: &Client) -> Api<Guarded<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match scope {
+        Scope::All => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// The watch of the resources themselves: kept in a store; `leads_to` says which of them a change asks a pass
+/// of. Our own status writes are no changes: they must not lead to the next pass.
+fn primary<K>(
+    scope: &Scope,
+    client: &Client,
+    leads_to: impl Fn(&Store<Guarded<K>>, Change) -> Vec<Place> + Send + 'static,
+) -> (Store<Guarded<K>>, Queue<K>)
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -195,25 +259,30 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store::<Guarded<K>>();
-    let api: Api<Guarded<K>> = match scope {
-        Scope::All => Api::all(client.clone()),
-        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
-    };
-    let changes = watcher(api, watcher::Config::default())
+    let kept = store.clone();
+    let mut seen = Seen::default();
+    let requests = watcher(guarded::<K>(scope, client), watcher::Config::default())
         .default_backoff()
         .modify(|object| {
             // Twice as much memory as the resource itself, and nobody here reads it.
             object.meta_mut().managed_fields = None;
         })
+        // The store first: a pass that is asked for must find the change in it.
         .reflect(writer)
-        .applied_objects()
-        // Our own status must not lead to the next pass.
-        .predicate_filter(
-            predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
-            PredicateConfig::default(),
-        );
+        .flat_map(move |event| {
+            let requests: Vec<_> = match event {
+                Ok(event) => seen
+                    .changes(&event, |object| triggers::counts_for_itself(object.meta()))
+                    .into_iter()
+                    .flat_map(|change| leads_to(&kept, change))
+                    .map(|place| Ok(request(&place)))
+                    .collect(),
+                Err(error) => vec![Err(error)],
+            };
+            stream::iter(requests)
+        });
     let mut queue: Queue<K> = SelectAll::new();
-    queue.push(trigger_self(changes, ()).boxed());
+    queue.push(requests.boxed());
     (store, queue)
 }
 

@@ -93,8 +93,9 @@ pub trait Kafka: Send + Sync {
     fn topic<'a>(&'a self, cluster: &'a ClusterKey, name: &'a str) -> Answer<'a, Option<TopicView>>;
     /// Creates a topic.
     fn create_topic<'a>(&'a self, cluster: &'a ClusterKey, topic: &'a NewTopic) -> Answer<'a, ()>;
-    /// Deletes a topic; one that does not exist is deleted already.
-    fn delete_topic<'a>(&'a self, cluster: &'a ClusterKey, name: &'a str) -> Answer<'a, ()>;
+    /// Deletes the topic with this id, and only that: one of the same name that was created later stays. False
+    /// if it does not exist.
+    fn delete_topic<'a>(&'a self, cluster: &'a ClusterKey, id: &'a str) -> Answer<'a, bool>;
     /// Drops what is kept for a Cluster that is gone.
     fn forget(&self, cluster: &ClusterKey);
 }

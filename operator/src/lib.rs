@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod options;
 pub mod run;
 pub mod topic;
+pub mod triggers;
 pub mod unreadable;
 
 /// Name of the operator as a field manager, event reporter and in `app.kubernetes.io/managed-by`.

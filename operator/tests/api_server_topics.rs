@@ -14,7 +14,7 @@ use odradek_e2e::control_plane::ControlPlane;
 use odradek_operator::controllers::{self, Scope};
 use odradek_operator::kafka::TopicView;
 use serde_json::json;
-use support::{Cell, condition, install_definitions, of_topic, small_cluster, until};
+use support::{Cell, condition, install_definitions, of_topic, passes, small_cluster, until};
 
 #[tokio::test]
 async fn topics() {
@@ -31,6 +31,8 @@ async fn topics() {
     the_older_of_two_topics_wins(&cell).await;
     another_namespace_is_refused(&cell).await;
     deletion_follows_the_policy(&cell).await;
+    a_topic_made_by_others_under_the_name_is_not_deleted(&cell).await;
+    deletion_waits_for_brokers_that_are_away_and_says_so(&cell).await;
     a_topic_never_outlives_its_cluster(&cell).await;
     controllers.abort();
 }
@@ -63,6 +65,11 @@ async fn a_topic_waits_for_its_cluster_and_is_then_created(cell: &Cell) {
     let waiting = wait(cell, "orders", "Ready", "False/ClusterNotFound").await;
     assert_eq!(of_topic(&waiting, "Reconciling"), "True/ClusterNotFound");
     assert_eq!(of_topic(&waiting, "Stalled"), "False/Progressing");
+    // Nothing turns in circles while it waits.
+    let before = passes(cell, "Topic");
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let more = passes(cell, "Topic") - before;
+    assert!(more < 0.5, "{more} passes over a Topic without a Cluster in 5 s");
 
     cell.create::<Cluster>(&small_cluster("c")).await;
     wait(cell, "orders", "Ready", "False/ClusterNotAvailable").await;
@@ -124,6 +131,14 @@ async fn the_older_of_two_topics_wins(cell: &Cell) {
     until("second is gone", async || cell.api::<Topic>().get_opt("second").await.unwrap().is_none().then_some(()))
         .await;
     assert!(cell.kafka.topic_of(&cell.namespace, "c", "shared").is_some());
+
+    // When the older one goes, the younger has its topic at once.
+    cell.create::<Topic>(&topic("third", "  topicName: shared\n")).await;
+    wait(cell, "third", "Stalled", "True/TopicTaken").await;
+    // Its own status has come back by the watch, as it has when people act.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    cell.api::<Topic>().delete("first", &DeleteParams::default()).await.unwrap();
+    wait(cell, "third", "Ready", "True/Reached").await;
 }
 
 async fn another_namespace_is_refused(cell: &Cell) {
@@ -145,6 +160,44 @@ async fn deletion_follows_the_policy(cell: &Cell) {
 
     cell.api::<Topic>().delete("existing", &DeleteParams::default()).await.unwrap();
     assert!(cell.kafka.topic_of(&cell.namespace, "c", "existing_one").is_some(), "Retain keeps the topic");
+}
+
+async fn a_topic_made_by_others_under_the_name_is_not_deleted(cell: &Cell) {
+    cell.create::<Topic>(&topic("mine", "  deletionPolicy: Delete\n")).await;
+    wait(cell, "mine", "Ready", "True/Reached").await;
+    // Deleted and created anew with Kafka's own tools, after the last pass: the Topic knows the earlier one.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let view = TopicView { id: "others".into(), partitions: 1, replicas: 1, ..TopicView::default() };
+    cell.kafka.put_topic(&cell.namespace, "c", "mine", view);
+    cell.api::<Topic>().delete("mine", &DeleteParams::default()).await.unwrap();
+    until("mine is gone", async || cell.api::<Topic>().get_opt("mine").await.unwrap().is_none().then_some(())).await;
+    assert!(cell.kafka.topic_of(&cell.namespace, "c", "mine").is_some());
+}
+
+async fn deletion_waits_for_brokers_that_are_away_and_says_so(cell: &Cell) {
+    cell.create::<Topic>(&topic("waits", "  deletionPolicy: Delete\n")).await;
+    wait(cell, "waits", "Ready", "True/Reached").await;
+    cell.kafka.silence(&cell.namespace, "c");
+    cell.api::<Topic>().delete("waits", &DeleteParams::default()).await.unwrap();
+    let waiting = wait(cell, "waits", "Reconciling", "True/DeletionFailed").await;
+    let message = &condition(&waiting.status.as_ref().unwrap().conditions, "Reconciling").message;
+    assert!(message.contains("set spec.deletionPolicy to Retain"), "{message}");
+
+    // Known to be away, they are not even asked.
+    let away = json!({"apiVersion": "odradek.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "c"}, "status": {"conditions": [
+        {"type": "Available", "status": "False", "reason": "Unreachable", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+    ]}});
+    let params = PatchParams::apply("test").force();
+    cell.api::<Cluster>().patch_status("c", &params, &Patch::Apply(&away)).await.unwrap();
+    wait(cell, "waits", "Reconciling", "True/ClusterNotAvailable").await;
+    let before = passes(cell, "Topic");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(passes(cell, "Topic") - before < 1.5, "{} passes while waiting", passes(cell, "Topic") - before);
+
+    cell.kafka.serve(&cell.namespace, "c");
+    cell.pass("c").await;
+    until("waits is gone", async || cell.api::<Topic>().get_opt("waits").await.unwrap().is_none().then_some(())).await;
+    assert!(cell.kafka.topic_of(&cell.namespace, "c", "waits").is_none());
 }
 
 async fn a_topic_never_outlives_its_cluster(cell: &Cell) {

@@ -65,9 +65,15 @@ async fn the_operator_speaks_with_a_broker_that_runs_its_configuration() {
 
     let again = kafka.create_topic(&key(), &orders).await.unwrap_err();
     assert!(matches!(again, KafkaError::Refused { ref code, .. } if code == "TOPIC_ALREADY_EXISTS"), "{again}");
-    kafka.delete_topic(&key(), "orders").await.unwrap();
-    kafka.delete_topic(&key(), "orders").await.unwrap();
+    let made = kafka.topic(&key(), "orders").await.unwrap().unwrap();
+    assert!(kafka.delete_topic(&key(), &made.id).await.unwrap());
+    assert!(!kafka.delete_topic(&key(), &made.id).await.unwrap(), "deleted already");
     assert_eq!(kafka.topic(&key(), "orders").await.unwrap(), None);
+    // A later topic of the same name is another one.
+    kafka.create_topic(&key(), &orders).await.unwrap();
+    assert!(!kafka.delete_topic(&key(), &made.id).await.unwrap());
+    assert!(!kafka.delete_topic(&key(), "orders").await.unwrap(), "a name is no id");
+    assert!(kafka.topic(&key(), "orders").await.unwrap().is_some());
 
     broker.shutdown().await;
     assert!(matches!(kafka.view(&key()).await, Err(KafkaError::Unreachable { .. })));

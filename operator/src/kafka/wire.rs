@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The port to Kafka over its own protocol, on the brokers' private listener. One connection is kept
-//! per Cluster; a call that breaks it is tried once more on a new one. Knows no Kubernetes objects.
+//! per Cluster; a call that breaks it is tried once more on a new one. Brokers that cannot be reached are
+//! left alone for a moment, so that many Topics of one Cluster do not wait one after another. Knows no
+//! Kubernetes objects.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use odradek_wire::client::{ClientError, ClientOptions, Connection};
 use odradek_wire::messages::{
@@ -19,6 +21,11 @@ use super::{Answer, ClusterKey, ClusterView, Kafka, KafkaError, NewTopic, OFFLIN
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// How long one request may take.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// After a failure, further calls fail at once for this long: shorter than the shortest wait of a resource
+/// before it is looked at again, so that each look of a Cluster really asks.
+const LEFT_ALONE: Duration = Duration::from_millis(1500);
+/// How long a call may wait for the ones before it: as long as one that fails may take.
+const TURN_DEADLINE: Duration = Duration::from_secs(15);
 /// How long the brokers may take to create or delete a topic, told to them in the request.
 const TOPIC_DEADLINE: Duration = Duration::from_secs(8);
 /// Largest answer taken: Metadata of 100,000 partitions is about 5 MB.
@@ -31,12 +38,20 @@ const FROM_THE_TOPIC: i8 = 1;
 /// Where a Cluster's private listener is reached.
 pub type Address = dyn Fn(&ClusterKey) -> String + Send + Sync;
 
-type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+/// What is kept for one Cluster.
+#[derive(Default)]
+struct Kept {
+    connection: Option<Connection>,
+    /// When the brokers could last not be reached, and why; gone with the next success.
+    failed: Option<(Instant, String)>,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Kept>>;
 
 /// The port over Kafka's protocol.
 pub struct WireKafka {
     address: Box<Address>,
-    /// One slot per Cluster that exists; dropped by `forget`.
+    /// One slot for each Cluster that exists; dropped by `forget`.
     connections: Mutex<HashMap<ClusterKey, Slot>>,
 }
 
@@ -63,26 +78,18 @@ impl WireKafka {
             Arc::clone(connections.entry(cluster.clone()).or_default())
         };
         let address = (self.address)(cluster);
-        let unreachable =
-            |error: ClientError| KafkaError::Unreachable { address: address.clone(), reason: error.to_string() };
-        let mut kept = slot.lock().await;
-        // A kept connection may have ended with the pod behind it; that is no answer yet.
-        if let Some(mut connection) = kept.take()
-            && let Ok(response) = connection.call(request.clone()).await
+        let unreachable = |reason: String| KafkaError::Unreachable { address: address.clone(), reason };
+        let mut kept = tokio::time::timeout(TURN_DEADLINE, slot.lock())
+            .await
+            .map_err(|_| unreachable(format!("earlier requests took more than {} s", TURN_DEADLINE.as_secs())))?;
+        if let Some((when, reason)) = &kept.failed
+            && when.elapsed() < LEFT_ALONE
         {
-            *kept = Some(connection);
-            return Ok(response);
+            return Err(unreachable(reason.clone()));
         }
-        let options = ClientOptions {
-            client_id: Text::from_static(crate::OPERATOR),
-            connect_timeout: CONNECT_DEADLINE,
-            request_timeout: REQUEST_DEADLINE,
-            max_response_size: RESPONSE_SIZE_MAX,
-        };
-        let mut connection = Connection::connect(address.as_str(), options).await.map_err(unreachable)?;
-        let response = connection.call(request).await.map_err(unreachable)?;
-        *kept = Some(connection);
-        Ok(response)
+        let response = exchange(&mut kept.connection, address.as_str(), request).await;
+        kept.failed = response.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        response.map_err(|error| unreachable(error.to_string()))
     }
 
     async fn topic_settings(&self, cluster: &ClusterKey, name: &str) -> Result<BTreeMap<String, String>, KafkaError> {
@@ -108,6 +115,31 @@ impl WireKafka {
         }
         Ok(settings)
     }
+}
+
+/// One request on the kept connection, or on a new one.
+async fn exchange<R: Request + Clone>(
+    kept: &mut Option<Connection>,
+    address: &str,
+    request: R,
+) -> Result<R::Response, ClientError> {
+    // A kept connection may have ended with the pod behind it; that is no answer yet.
+    if let Some(mut connection) = kept.take()
+        && let Ok(response) = connection.call(request.clone()).await
+    {
+        *kept = Some(connection);
+        return Ok(response);
+    }
+    let options = ClientOptions {
+        client_id: Text::from_static(crate::OPERATOR),
+        connect_timeout: CONNECT_DEADLINE,
+        request_timeout: REQUEST_DEADLINE,
+        max_response_size: RESPONSE_SIZE_MAX,
+    };
+    let mut connection = Connection::connect(address, options).await?;
+    let response = connection.call(request).await?;
+    *kept = Some(connection);
+    Ok(response)
 }
 
 fn refused(code: i16, message: Option<&str>) -> Result<(), KafkaError> {
@@ -210,21 +242,24 @@ impl Kafka for WireKafka {
         })
     }
 
-    fn delete_topic<'a>(&'a self, cluster: &'a ClusterKey, name: &'a str) -> Answer<'a, ()> {
+    fn delete_topic<'a>(&'a self, cluster: &'a ClusterKey, id: &'a str) -> Answer<'a, bool> {
         Box::pin(async move {
+            // What is no id belongs to no topic.
+            let Some(topic_id) = uuid_of(id) else { return Ok(false) };
             let request = DeleteTopicsRequest {
-                // Up to version 5 topics are named in a list of names, from 6 on in a list of states.
-                topics: vec![DeleteTopicState { name: Some(Text::from(name)), ..DeleteTopicState::default() }],
-                topic_names: vec![Text::from(name)],
+                topics: vec![DeleteTopicState { topic_id, ..DeleteTopicState::default() }],
                 timeout_ms: milliseconds(TOPIC_DEADLINE),
+                ..DeleteTopicsRequest::default()
             };
+            let mut deleted = false;
             for result in self.call(cluster, request).await?.responses {
-                if result.error_code == ErrorCode::UnknownTopicOrPartition as i16 {
+                if result.error_code == ErrorCode::UnknownTopicId as i16 {
                     continue;
                 }
                 refused(result.error_code, result.error_message.as_deref())?;
+                deleted = true;
             }
-            Ok(())
+            Ok(deleted)
         })
     }
 
@@ -233,9 +268,10 @@ impl Kafka for WireKafka {
     }
 }
 
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// A uuid in Kafka's form of ids: URL-safe base64 without padding.
 pub fn kafka_id(id: uuid::Uuid) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(22);
     for chunk in id.as_bytes().chunks(3) {
         let mut bytes = [0_u8; 3];
@@ -246,4 +282,61 @@ pub fn kafka_id(id: uuid::Uuid) -> String {
         }
     }
     text
+}
+
+/// The uuid of an id in Kafka's form.
+pub fn uuid_of(id: &str) -> Option<uuid::Uuid> {
+    if id.len() != 22 {
+        return None;
+    }
+    let mut bits: u128 = 0;
+    for (position, byte) in id.bytes().enumerate() {
+        let value = ALPHABET.iter().position(|letter| *letter == byte)? as u128;
+        // 22 letters carry 132 bits; the last four are empty.
+        bits = if position == 21 { (bits << 2) | (value >> 4) } else { (bits << 6) | value };
+    }
+    let uuid = uuid::Uuid::from_u128(bits);
+    (kafka_id(uuid) == id).then_some(uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        for number in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, 1 << 127] {
+            let uuid = uuid::Uuid::from_u128(number);
+            assert_eq!(uuid_of(&kafka_id(uuid)), Some(uuid));
+        }
+        for wrong in [
+            "",
+            "id1",
+            "ASNFZ4mrze8BI0VniavN7",
+            "ASNFZ4mrze8BI0VniavN7/",
+            "ASNFZ4mrze8BI0VniavN7wx",
+            "ASNFZ4mrze8BI0VniavN7é",
+        ] {
+            assert_eq!(uuid_of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_calls_to_brokers_that_do_not_answer_end_together() {
+        // It takes connections and says nothing.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let kafka = Arc::new(WireKafka::new(Box::new(move |_| address.clone())));
+        let key = ClusterKey { namespace: "shop".into(), name: "events".into() };
+        let begun = Instant::now();
+        let calls = (0..50).map(|_| {
+            let (kafka, key) = (Arc::clone(&kafka), key.clone());
+            tokio::spawn(async move { kafka.topic(&key, "orders").await })
+        });
+        for call in futures::future::join_all(calls).await {
+            assert!(matches!(call.unwrap(), Err(KafkaError::Unreachable { .. })));
+        }
+        // One after another they would take 50 times as long.
+        assert!(begun.elapsed() < CONNECT_DEADLINE * 3, "{:?}", begun.elapsed());
+    }
 }

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::kafka::{ClusterKey, KafkaError, TopicView};
 
 /// What became of the Cluster that a Topic names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterState {
     /// It does not exist.
     Missing,
@@ -53,8 +53,12 @@ pub async fn cluster_state(key: &ClusterKey, client: &Client) -> Result<ClusterS
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(ClusterState::Going);
     }
+    Ok(ClusterState::Here { reached: is_reached(&cluster) })
+}
+
+/// Whether a Cluster's brokers were reached. Available, not Ready: a roll or a change that waits must not stop
+/// topics.
+pub fn is_reached(cluster: &Cluster) -> bool {
     let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    // Available, not Ready: a roll or a change that waits must not stop topics.
-    let reached = conditions::find(conditions, "Available").is_some_and(|condition| condition.status == "True");
-    Ok(ClusterState::Here { reached })
+    conditions::find(conditions, "Available").is_some_and(|condition| condition.status == "True")
 }

@@ -3,18 +3,20 @@
 
 use super::fetch::{ClusterState, Observed};
 use super::validate::Valid;
-use crate::kafka::{KafkaError, NewTopic, TopicView};
+use crate::kafka::{ClusterKey, KafkaError, NewTopic, TopicView};
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Not yet.
-    Wait {
+    /// Not yet: the Cluster must change first, and a watch reports that.
+    WaitForCluster {
         /// In one word.
-        reason: String,
+        reason: &'static str,
         /// In a sentence.
         message: String,
     },
+    /// Not yet: the brokers did not answer as they should.
+    Retry(KafkaError),
     /// Create it.
     Create(NewTopic),
     /// It is as asked for.
@@ -30,26 +32,15 @@ pub enum Step {
 
 /// Decides.
 pub fn plan(valid: &Valid, observed: &Observed) -> Step {
-    let cluster = &valid.cluster.name;
-    let wait = |reason: &str, message: String| Step::Wait { reason: reason.into(), message };
-    match (&observed.cluster, &observed.topic) {
-        (ClusterState::Missing, _) => wait(
-            "ClusterNotFound",
-            format!("Cluster {cluster} does not exist in namespace {}; create it", valid.cluster.namespace),
-        ),
-        (ClusterState::Going, _) => wait("ClusterGoing", format!("Cluster {cluster} is being deleted")),
-        (ClusterState::Here { .. }, None) => {
-            wait("ClusterNotAvailable", format!("Cluster {cluster} is not available yet; see its conditions"))
+    match (waits_for(&valid.cluster, observed.cluster), &observed.topic) {
+        (Some((reason, message)), _) => Step::WaitForCluster { reason, message },
+        (None, None) => {
+            let (reason, message) = not_available(&valid.cluster);
+            Step::WaitForCluster { reason, message }
         }
-        (ClusterState::Here { .. }, Some(Err(error))) => {
-            let reason = match error {
-                KafkaError::Unreachable { .. } => "BrokersUnreachable",
-                KafkaError::Refused { .. } => "BrokersRefused",
-            };
-            wait(reason, error.to_string())
-        }
-        (ClusterState::Here { .. }, Some(Ok(None))) => Step::Create(valid.new.clone()),
-        (ClusterState::Here { .. }, Some(Ok(Some(view)))) => {
+        (None, Some(Err(error))) => Step::Retry(error.clone()),
+        (None, Some(Ok(None))) => Step::Create(valid.new.clone()),
+        (None, Some(Ok(Some(view)))) => {
             let differences = differences(&valid.new, view);
             if differences.is_empty() {
                 Step::Keep(view.clone())
@@ -58,6 +49,23 @@ pub fn plan(valid: &Valid, observed: &Observed) -> Step {
             }
         }
     }
+}
+
+/// What must become of the Cluster before its brokers are asked anything, in a word and in a sentence.
+pub fn waits_for(cluster: &ClusterKey, state: ClusterState) -> Option<(&'static str, String)> {
+    let ClusterKey { namespace, name } = cluster;
+    match state {
+        ClusterState::Missing => {
+            Some(("ClusterNotFound", format!("Cluster {name} does not exist in namespace {namespace}; create it")))
+        }
+        ClusterState::Going => Some(("ClusterGoing", format!("Cluster {name} is being deleted"))),
+        ClusterState::Here { reached: false } => Some(not_available(cluster)),
+        ClusterState::Here { reached: true } => None,
+    }
+}
+
+fn not_available(cluster: &ClusterKey) -> (&'static str, String) {
+    ("ClusterNotAvailable", format!("Cluster {} is not available yet; see its conditions", cluster.name))
 }
 
 /// What the topic has otherwise than asked for. What the Topic does not name is the brokers' own.
@@ -98,7 +106,6 @@ fn differences(wanted: &NewTopic, view: &TopicView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::ClusterKey;
 
     fn valid() -> Valid {
         Valid {
@@ -143,7 +150,7 @@ mod tests {
     #[test]
     fn nothing_is_asked_of_a_cluster_that_is_not_available() {
         for cluster in [ClusterState::Missing, ClusterState::Going, ClusterState::Here { reached: false }] {
-            assert!(matches!(plan(&valid(), &Observed { cluster, topic: None }), Step::Wait { .. }));
+            assert!(matches!(plan(&valid(), &Observed { cluster, topic: None }), Step::WaitForCluster { .. }));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odradek_crds::{Topic, TopicStatus};
+use odradek_wire::ErrorCode;
 
 use crate::cluster::validate::Refusal;
 use crate::conditions::{self, draft};
@@ -13,10 +14,17 @@ use crate::kafka::{KafkaError, TopicView};
 pub enum Outcome {
     /// The topic is as asked for.
     Reached(TopicView),
-    /// Not yet.
-    Waiting {
+    /// Not yet: the Cluster must change first, and a watch reports that.
+    WaitingForCluster {
         /// In one word.
-        reason: String,
+        reason: &'static str,
+        /// In a sentence.
+        message: String,
+    },
+    /// Not yet: the brokers must be asked again.
+    Retrying {
+        /// In one word.
+        reason: &'static str,
         /// In a sentence.
         message: String,
     },
@@ -31,8 +39,6 @@ pub enum Outcome {
         /// Each difference with what to do.
         differences: Vec<String>,
     },
-    /// The topic shall go but the brokers did not delete it yet.
-    DeletionFailed(String),
 }
 
 impl Outcome {
@@ -40,10 +46,14 @@ impl Outcome {
     pub fn from_kafka(error: &KafkaError) -> Self {
         match error {
             KafkaError::Unreachable { .. } => {
-                Self::Waiting { reason: "BrokersUnreachable".into(), message: error.to_string() }
+                Self::Retrying { reason: "BrokersUnreachable", message: error.to_string() }
             }
             KafkaError::Refused { retriable: true, .. } => {
-                Self::Waiting { reason: "BrokersRefused".into(), message: error.to_string() }
+                Self::Retrying { reason: "BrokersRefused", message: error.to_string() }
+            }
+            // Somebody was faster, or an earlier answer was lost: the next look finds it.
+            KafkaError::Refused { code, .. } if code == ErrorCode::TopicAlreadyExists.name() => {
+                Self::Retrying { reason: "BrokersRefused", message: error.to_string() }
             }
             KafkaError::Refused { .. } => Self::RefusedByBrokers(error.to_string()),
         }
@@ -85,8 +95,9 @@ pub fn status(topic: &Topic, outcome: &Outcome, now: &Time) -> TopicStatus {
             draft("Reconciling", false, "Reached", ""),
             draft("Stalled", false, "Reached", ""),
         ],
-        Outcome::Waiting { reason, message } => waiting(reason, message.clone()),
-        Outcome::DeletionFailed(message) => waiting("Deleting", message.clone()),
+        Outcome::WaitingForCluster { reason, message } | Outcome::Retrying { reason, message } => {
+            waiting(reason, message.clone())
+        }
         Outcome::Refused(refusals) => stalled(
             refusals.first().map_or("Invalid", |first| first.reason),
             refusals.iter().map(|refusal| refusal.message.as_str()).collect::<Vec<_>>().join("; "),

@@ -20,6 +20,9 @@ pub struct Valid {
     pub new: NewTopic,
 }
 
+/// The reason while an older Topic has the topic.
+pub const TAKEN: &str = "TopicTaken";
+
 /// Checks everything at once.
 pub fn validate(topic: &Topic, siblings: &[Arc<Topic>]) -> Result<Valid, Vec<Refusal>> {
     let namespace = topic.namespace().unwrap_or_default();
@@ -49,7 +52,7 @@ pub fn validate(topic: &Topic, siblings: &[Arc<Topic>]) -> Result<Valid, Vec<Ref
     });
     if let Some(older) = older_claim(topic, siblings) {
         refusals.push(Refusal {
-            reason: "TopicTaken",
+            reason: TAKEN,
             message: format!(
                 "topic {name} of Cluster {} belongs to the older Topic {}; delete one of the two",
                 reference.name,

@@ -74,6 +74,11 @@ impl PlayedKafka {
         self.state.lock().unwrap().serving.insert(key(namespace, name), view);
     }
 
+    /// The brokers cannot be reached any more.
+    pub fn silence(&self, namespace: &str, name: &str) {
+        self.state.lock().unwrap().serving.remove(&key(namespace, name));
+    }
+
     pub fn put_topic(&self, namespace: &str, cluster: &str, name: &str, view: TopicView) {
         self.state.lock().unwrap().topics.insert((key(namespace, cluster), name.into()), view);
     }
@@ -125,11 +130,13 @@ impl Kafka for PlayedKafka {
         })
     }
 
-    fn delete_topic<'a>(&'a self, cluster: &'a ClusterKey, name: &'a str) -> Answer<'a, ()> {
+    fn delete_topic<'a>(&'a self, cluster: &'a ClusterKey, id: &'a str) -> Answer<'a, bool> {
         Box::pin(async move {
             self.reached(cluster, |state| {
                 state.deletions += 1;
-                state.topics.remove(&(cluster.clone(), name.to_owned()));
+                let before = state.topics.len();
+                state.topics.retain(|(of, _), topic| of != cluster || topic.id != id);
+                state.topics.len() < before
             })
         })
     }
