@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
@@ -90,11 +90,30 @@ async fn install(client: &Client) {
     }
 }
 
+async fn the_operators_pod_is_admitted_where_only_restricted_ones_are(client: &Client) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into();
+    let restricted = Namespace {
+        metadata: ObjectMeta { name: Some("restricted".into()), labels: Some(labels), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
+    namespaces.create(&PostParams::default(), &restricted).await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "odradek-system");
+    let template = deployments.get("odradek-operator").await.unwrap().spec.unwrap().template;
+    let mut pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
+    pod.metadata.name = Some("operator".into());
+    // Its account is in another namespace; only what its containers may do is looked at.
+    pod.spec.as_mut().unwrap().service_account_name = None;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "restricted");
+    pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &pod).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_binary_works_with_the_rights_of_the_plain_install() {
     let plane = ControlPlane::start().await.unwrap();
     let client = plane.client().await.unwrap();
     install(&client).await;
+    the_operators_pod_is_admitted_where_only_restricted_ones_are(&client).await;
     let rights = plane.kubeconfig_for("system:serviceaccount:odradek-system:odradek-operator", None).unwrap();
     let [first_port, second_port] = ports::free().unwrap();
     let mut first = Process::start(&rights, "first", first_port);

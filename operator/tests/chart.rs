@@ -96,6 +96,44 @@ fn an_empty_registry_and_a_tag_make_the_images() {
 }
 
 #[test]
+fn each_value_arrives_where_it_acts() {
+    let objects = rendered(&[
+        "image.registry=registry.example/team",
+        "image.repository=my-operator",
+        "image.pullPolicy=Always",
+        "logFormat=text",
+        "resources.limits.memory=64Mi",
+    ])
+    .unwrap();
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], concat!("registry.example/team/my-operator:", env!("CARGO_PKG_VERSION")));
+    assert_eq!(container["imagePullPolicy"], "Always");
+    assert_eq!(container["resources"]["limits"]["memory"], "64Mi");
+    let env = |name: &str| {
+        let all = container["env"].as_array().unwrap();
+        all.iter().find(|entry| entry["name"] == name).unwrap()["value"].clone()
+    };
+    assert_eq!(env("ODRADEK_BROKER_IMAGE"), "registry.example/team/odradek-broker");
+    assert_eq!(env("ODRADEK_BROKER_IMAGE_PULL_POLICY"), "Always");
+    assert_eq!(env("ODRADEK_LOG_FORMAT"), "text");
+    assert_eq!(env("ODRADEK_WATCH_NAMESPACES"), "");
+}
+
+#[test]
+fn no_right_reaches_further_than_the_docs_say() {
+    let objects = rendered(&[]).unwrap();
+    for rule in objects
+        .iter()
+        .filter(|object| object["kind"] == "ClusterRole")
+        .flat_map(|role| role["rules"].as_array().unwrap().clone())
+    {
+        let text = rule.to_string();
+        assert!(!text.contains('*') && !text.contains("secrets") && !text.contains("deletecollection"), "{text}");
+    }
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     for (setting, word) in [
         ("logFormat=xml", "logFormat"),
