@@ -4,6 +4,9 @@
 //! A field stands here only once the operator acts on it. Nothing in this crate talks to a
 //! cluster: types, schema, names and the rendering of the definitions as files, all pure.
 
+// Two printer columns of one type repeat it inside one attribute.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod cluster;
 mod definitions;
 pub mod names;

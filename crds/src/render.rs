@@ -25,10 +25,12 @@ pub fn definition_yaml(definition: &Value) -> String {
 
 /// All definitions as one YAML stream.
 pub fn all_definitions_yaml() -> String {
-    definition_values()
-        .iter()
-        .map(|(_, value)| format!("---\n{}", definition_yaml(value).trim_start_matches("---\n")))
-        .collect()
+    let mut all = String::new();
+    for (_, value) in definition_values() {
+        all.push_str("---\n");
+        all.push_str(definition_yaml(&value).trim_start_matches("---\n"));
+    }
+    all
 }
 
 /// Every generated file. `operator_yaml` is the content of `manifests/operator.yaml`: the
