@@ -45,7 +45,6 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
     let mut failed = false;
     let mut waiting = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
-    let mut topic_ids = Vec::with_capacity(request.topic_data.len());
     for (topic_at, topic) in request.topic_data.iter().enumerate() {
         let replicas = if by_id {
             broker.replicas.topic_by_id(TopicId(topic.topic_id))
@@ -75,7 +74,6 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
                 }
             });
         }
-        topic_ids.push(replicas.as_ref().map(|topic| topic.id));
         responses.push(TopicProduceResponse {
             name: topic.name.clone(),
             topic_id: topic.topic_id,
@@ -88,20 +86,17 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
     }
     let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
     // Clients of these versions look for it.
-    let outdated = (call.version >= 10).then(|| (Arc::clone(broker), Arc::clone(&call.peer.listener), topic_ids));
-    let name_leaders = move |response: &mut ProduceResponse| {
-        if let Some((broker, listener, topic_ids)) = &outdated {
-            name_leaders(broker, listener, topic_ids, response);
-        }
-    };
+    let names_leaders = call.version >= 10;
     if waiting.is_empty() {
-        name_leaders(&mut response);
+        if names_leaders {
+            name_leaders(broker, &call.peer.listener, &mut response);
+        }
         return Answer::now(response);
     }
+    let (broker, listener) = (Arc::clone(broker), Arc::clone(&call.peer.listener));
     let time = Duration::from_millis(request.timeout_ms.max(0) as u64).min(LONGEST_WAIT);
-    let waits = broker.metrics.waiting_produces.clone();
     Answer::later(async move {
-        let _counted = Counted::new(waits);
+        let _counted = Counted::new(broker.metrics.waiting_produces.clone());
         let deadline = Instant::now() + time;
         for Waiting { topic_at, partition_at, outcome } in waiting {
             let code = match timeout_at(deadline, outcome).await {
@@ -116,18 +111,21 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: ProduceRequ
                 response.responses[topic_at].partition_responses[partition_at] = refuse(index, code, None);
             }
         }
-        name_leaders(&mut response);
+        if names_leaders {
+            name_leaders(&broker, &listener, &mut response);
+        }
         response.into()
     })
 }
 
 /// Tells who leads where this broker does not.
-fn name_leaders(broker: &Broker, listener: &str, topic_ids: &[Option<TopicId>], response: &mut ProduceResponse) {
+fn name_leaders(broker: &Broker, listener: &str, response: &mut ProduceResponse) {
+    let not_leader = ErrorCode::NotLeaderOrFollower.code();
     let endpoints = &mut response.node_endpoints;
-    for (topic, id) in response.responses.iter_mut().zip(topic_ids) {
-        let Some(id) = *id else { continue };
-        let not_leader = ErrorCode::NotLeaderOrFollower.code();
+    for topic in &mut response.responses {
         for partition in topic.partition_responses.iter_mut().filter(|p| p.error_code == not_leader) {
+            let id = if topic.topic_id.is_nil() { broker.replicas.topic(&topic.name).map(|t| t.id) } else { None };
+            let id = id.unwrap_or(TopicId(topic.topic_id));
             let (leader, endpoint) = current_leader(broker, listener, id, partition.index);
             partition.current_leader = leader;
             endpoints.extend(endpoint.filter(|new| endpoints.iter().all(|known| known.node_id != new.node_id)));
