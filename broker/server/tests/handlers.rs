@@ -92,8 +92,8 @@ async fn a_produce_whose_connection_ends_waits_no_more() {
     assert_eq!(broker.metrics.waiting_produces.get(), 1);
     drop(waiting);
     assert_eq!(broker.metrics.waiting_produces.get(), 0);
+    let Started::Waiting(waiting) = start(&broker, &produce(b"y"), 9) else { panic!("it is not on the disk") };
     folder.disk.gate.set(true);
-    let Started::Waiting(waiting) = start(&broker, &produce(b"y"), 9) else { panic!("it is not on the disk yet") };
     let answered = timeout(SOON, waiting).await.expect("it is on the disk now");
     assert_eq!(decode::<ProduceRequest>(answered, 9).responses[0].partition_responses[0].error_code, 0);
     assert_eq!(broker.metrics.waiting_produces.get(), 0);
@@ -209,7 +209,7 @@ async fn metadata_is_told_by_name_or_by_id_and_each_topic_once() {
         answered.topics.iter().map(short).collect::<Vec<_>>()
     };
     let known = (Some("t".to_owned()), 7, 0);
-    assert_eq!(told(&metadata(&[(Some("t"), 0), (Some("t"), 0)]), 12), [known.clone()]);
+    assert_eq!(told(&metadata(&[(Some("t"), 0), (Some("t"), 0)]), 12), std::slice::from_ref(&known));
     assert_eq!(told(&metadata(&[(None, 7), (None, 9), (None, 7)]), 12), [known.clone(), (None, 9, 100)]);
     // One id among them, and names do not count.
     assert_eq!(told(&metadata(&[(Some("other"), 0), (None, 7)]), 12), [known]);

@@ -201,6 +201,26 @@ fn counts_are_checked_before_anything_is_allocated() {
 }
 
 #[test]
+fn names_that_have_to_be_mended_are_bounded() {
+    let mended = |count: i32, length: i16| {
+        let mut bytes = count.to_be_bytes().to_vec();
+        for _ in 0..count {
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(vec![0xff; length as usize]);
+        }
+        // Holds the memory to the limit too.
+        decode(&bytes, ApiKey::Metadata, 1, "request")
+    };
+    // Each bad byte becomes three, and what is mended must fit a plain string again.
+    assert_eq!(mended(1, 10_922), Ok(()));
+    assert_eq!(mended(1, 10_923), Err(DecodeError::NotUtf8 { at: 6 }));
+    assert_eq!(mended(100, 10), Ok(()));
+    for (count, length) in [(100_000, 1), (10_000, 1), (300, 32_767)] {
+        assert!(mended(count, length).is_err(), "{count} names of {length} bytes");
+    }
+}
+
+#[test]
 fn tagged_fields_stay_within_the_frame() {
     // Announced: 2^32-1 tagged fields; one of 2^31 bytes; one that ends outside the frame.
     for tail in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[1, 0, 0x80, 0x80, 0x80, 0x80, 0x08], &[1, 0, 2, 0]] {
