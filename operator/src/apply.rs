@@ -171,19 +171,19 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
     let desired = marked(desired);
 
-    let (mut outcome, mut live) = match bounded(format!("get {kind} {name}"), api.get_opt(&name)).await? {
-        Some(live) => (Outcome::Unchanged, live),
-        None => {
-            let params = PostParams { field_manager: Some(OPERATOR.into()), ..PostParams::default() };
-            let object: K = serde_json::from_value(desired.clone()).expect("built from a value of this type");
-            match bounded(format!("create {kind} {name}"), api.create(&params, &object)).await {
-                Ok(live) => (Outcome::Created, live),
-                // Someone was faster; whose it is decides.
-                Err(error) if error.code() == Some(409) => {
-                    (Outcome::Unchanged, bounded(format!("get {kind} {name}"), api.get(&name)).await?)
-                }
-                Err(error) => return Err(error.into()),
+    let existing = bounded(format!("get {kind} {name}"), api.get_opt(&name)).await?;
+    let (mut outcome, mut live) = if let Some(live) = existing {
+        (Outcome::Unchanged, live)
+    } else {
+        let params = PostParams { field_manager: Some(OPERATOR.into()), ..PostParams::default() };
+        let object: K = serde_json::from_value(desired.clone()).expect("built from a value of this type");
+        match bounded(format!("create {kind} {name}"), api.create(&params, &object)).await {
+            Ok(live) => (Outcome::Created, live),
+            // Someone was faster; whose it is decides.
+            Err(error) if error.code() == Some(409) => {
+                (Outcome::Unchanged, bounded(format!("get {kind} {name}"), api.get(&name)).await?)
             }
+            Err(error) => return Err(error.into()),
         }
     };
     match judge(live.meta(), belonging) {

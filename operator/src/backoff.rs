@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The first wait: what comes without a watch to report it, such as a Service's endpoints, comes within it.
 pub const FIRST: Duration = Duration::from_secs(2);
 /// The longest wait: what no watch reports is noticed after this time at the latest.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_mins(1);
 
 /// The waits of every resource that is not as asked for.
 #[derive(Debug, Default)]

@@ -40,7 +40,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Wait after an error.
 const ERROR_WAIT: Duration = Duration::from_secs(5);
 /// A pass may take this long in all: every call of it has a deadline, this bounds their sum.
-const PASS_DEADLINE: Duration = Duration::from_secs(120);
+const PASS_DEADLINE: Duration = Duration::from_mins(2);
 
 type Guarded<K> = DeserializeGuard<K>;
 type Queue<K> = SelectAll<BoxStream<'static, Result<ReconcileRequest<Guarded<K>>, watcher::Error>>>;
@@ -96,7 +96,7 @@ async fn run_clusters(scope: Scope, context: Arc<Context>) {
                         measured(
                             cluster::KIND,
                             &context,
-                            cluster::reconcile(Arc::new(cluster.clone()), Arc::clone(&context)),
+                            Box::pin(cluster::reconcile(Arc::new(cluster.clone()), Arc::clone(&context))),
                         )
                         .await
                     }
@@ -317,13 +317,10 @@ async fn measured(
     pass: impl Future<Output = Result<Action, ReconcileError>>,
 ) -> Result<Action, ReconcileError> {
     let begun = Instant::now();
-    let result = match tokio::time::timeout(PASS_DEADLINE, pass).await {
-        Ok(result) => result,
-        Err(_) => {
-            warn!(kind, seconds = PASS_DEADLINE.as_secs(), "a pass did not end in time and is begun anew");
-            Ok(Action::requeue(ERROR_WAIT))
-        }
-    };
+    let result = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or_else(|_| {
+        warn!(kind, seconds = PASS_DEADLINE.as_secs(), "a pass did not end in time and is begun anew");
+        Ok(Action::requeue(ERROR_WAIT))
+    });
     let now = Timestamp::now().as_millisecond() as f64 / 1000.0;
     context.metrics.reconciled(kind, result.is_ok(), begun.elapsed(), now);
     result

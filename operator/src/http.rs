@@ -24,7 +24,7 @@ const CONNECTIONS_MAX: usize = 32;
 /// A request's head must be complete by then.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// No connection lives longer: probes and scrapes are short.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(120);
+const CONNECTION_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What the probes answer.
 #[derive(Clone, Debug, Default)]

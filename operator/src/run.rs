@@ -79,15 +79,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         () = &mut stop => None,
     };
     metrics.set_leader(false);
-    match lost {
+    if let Some(why) = lost {
         // Everything in memory may be out of date by now: begin anew as a new process.
-        Some(why) => anyhow::bail!("{why}"),
-        None => {
-            info!("stopping");
-            election.release().await;
-            Ok(())
-        }
+        anyhow::bail!("{why}");
     }
+    info!("stopping");
+    election.release().await;
+    Ok(())
 }
 
 async fn work(options: &Options, context: Arc<Context>) {

@@ -183,7 +183,7 @@ where
 async fn write_finalizers(cluster: &Cluster, wanted: bool, context: &Context) -> Result<(), ReconcileError> {
     let clusters: Api<Cluster> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let name = cluster.name_any();
-    let patch = finalizers_patch(cluster.finalizers(), cluster.resource_version(), wanted);
+    let patch = finalizers_patch(cluster.finalizers(), cluster.resource_version().as_deref(), wanted);
     match bounded(
         format!("write the finalizers of Cluster {name}"),
         clusters.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)),
@@ -199,7 +199,7 @@ async fn write_finalizers(cluster: &Cluster, wanted: bool, context: &Context) ->
 
 /// The patch that adds or removes our finalizer and leaves others' alone. The resource version makes
 /// it a compare-and-set.
-pub fn finalizers_patch(present: &[String], resource_version: Option<String>, wanted: bool) -> serde_json::Value {
+pub fn finalizers_patch(present: &[String], resource_version: Option<&str>, wanted: bool) -> serde_json::Value {
     let mut finalizers: Vec<&str> =
         present.iter().map(String::as_str).filter(|finalizer| *finalizer != names::FINALIZER).collect();
     if wanted {

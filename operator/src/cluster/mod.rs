@@ -43,7 +43,7 @@ pub const KIND: &str = "Cluster";
 
 /// A Cluster that waits for nobody but its user is looked at again after this time, for what no watch
 /// reports: a broker that stopped answering although its pod is ready, a foreign object that has gone.
-const RESYNC: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_mins(1);
 
 /// Why a pass was given up.
 #[derive(Debug, Error)]
@@ -71,7 +71,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
     let observed = fetch::fetch(cluster, &context.client).await?;
     let valid = validate::validate(cluster, &observed, &context.images);
     let findings = match &valid {
-        Ok(valid) if !valid.paused => bring_about(cluster, valid, observed, &context).await,
+        Ok(valid) if !valid.paused => Box::pin(bring_about(cluster, valid, observed, &context)).await,
         // What runs already is still told truly.
         _ => {
             let kafka = ask_brokers(cluster, &observed, &context).await;
@@ -131,8 +131,13 @@ async fn bring_about(cluster: &Cluster, valid: &Valid, observed: Observed, conte
         Ok(_) if !may_have_broker => {}
         // The pod must not start before its configuration is there.
         Ok(_) => {
-            match record(apply(&context.client, &objects.stateful_set, &owned).await, "StatefulSet", cluster, context)
-                .await
+            match record(
+                Box::pin(apply(&context.client, &objects.stateful_set, &owned)).await,
+                "StatefulSet",
+                cluster,
+                context,
+            )
+            .await
             {
                 Ok(live) => findings.observed.stateful_set = Some(live),
                 Err(error) => failures.push(error),

@@ -68,10 +68,12 @@ pub fn fault(
         );
     }
     if let Verdict::Foreign(reason) = judge(metadata, &Belonging::ClusterId(cluster_id.into())) {
-        let mut message = ApplyError::NameTaken { kind: "PersistentVolumeClaim".into(), name, reason }.to_string();
-        if had_before && holds.is_none() {
-            message += &format!("; if it is the restored volume, annotate it with {annotation}: {cluster_id}");
-        }
+        let message = ApplyError::NameTaken { kind: "PersistentVolumeClaim".into(), name, reason }.to_string();
+        let message = if had_before && holds.is_none() {
+            format!("{message}; if it is the restored volume, annotate it with {annotation}: {cluster_id}")
+        } else {
+            message
+        };
         return fault("NameTaken", true, message);
     }
     if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") {

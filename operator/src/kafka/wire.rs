@@ -98,7 +98,6 @@ impl WireKafka {
                 resource_type: TOPIC_RESOURCE,
                 resource_name: Text::from(name),
                 configuration_keys: None,
-                ..DescribeConfigsResource::default()
             }],
             ..DescribeConfigsRequest::default()
         };

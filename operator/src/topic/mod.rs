@@ -32,10 +32,10 @@ use status::Outcome;
 pub const KIND: &str = "Topic";
 
 /// A topic that needs nothing, or an edit, is looked at again after this time, for changes made in Kafka itself.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 /// A Topic that waits for its Cluster, or has to step back for another Topic, is looked at again after this
 /// time; the watches lead to a look as soon as those change.
-const WAIT_FOR_OTHERS: Duration = Duration::from_secs(120);
+const WAIT_FOR_OTHERS: Duration = Duration::from_mins(2);
 
 /// One pass over a Topic. `siblings` are the other Topics of its namespace for the same topic.
 pub async fn reconcile(
@@ -185,7 +185,7 @@ async fn keep_finalizer(topic: &Topic, wanted: bool, context: &Context) -> Resul
     }
     let name = topic.name_any();
     let topics: Api<Topic> = Api::namespaced(context.client.clone(), &topic.namespace().unwrap_or_default());
-    let patch = finalizers_patch(topic.finalizers(), topic.resource_version(), wanted);
+    let patch = finalizers_patch(topic.finalizers(), topic.resource_version().as_deref(), wanted);
     match bounded(
         format!("write the finalizers of Topic {name}"),
         topics.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a Topic and its siblings to what can be asked of the brokers, or every reason why not. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -48,7 +49,7 @@ pub fn validate(topic: &Topic, siblings: &[Arc<Topic>]) -> Result<Valid, Vec<Ref
     }
     let config = settings::topic_settings(&topic.spec.config).unwrap_or_else(|faults| {
         refusals.push(Refusal { reason: "InvalidConfig", message: faults.join("; ") });
-        Default::default()
+        BTreeMap::default()
     });
     if let Some(older) = older_claim(topic, siblings) {
         refusals.push(Refusal {

@@ -192,7 +192,7 @@ impl Cell {
     /// One pass over the Cluster as it is now.
     pub async fn pass(&self, name: &str) {
         let cluster = self.api::<Cluster>().get(name).await.unwrap();
-        cluster::reconcile(Arc::new(cluster), Arc::clone(&self.context)).await.unwrap();
+        Box::pin(cluster::reconcile(Arc::new(cluster), Arc::clone(&self.context))).await.unwrap();
     }
 
     pub async fn cluster(&self, name: &str) -> Cluster {
