@@ -11,6 +11,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   . "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
   . "$setup/packages.sh"
+  . "$setup/toolchains.sh"
 fi
 
 clients_folder() {
@@ -45,11 +46,12 @@ fetch_jars() {
 install_clients() {
   local folder
   folder="$(clients_folder)"
-  need openjdk-17-jdk-headless java
-  need openjdk-17-jdk-headless javac
+  need "openjdk-$java_minimum-jdk-headless" java
+  need "openjdk-$java_minimum-jdk-headless" javac
   need kcat kcat
   [ -d "$folder" ] || need maven mvn
   packages_present
+  java_present
   [ -d "$folder" ] || locked jars fetch_jars "$folder"
 }
 

