@@ -53,10 +53,11 @@ generate: ## Writes the CRDs, the CRD chart and manifests/install.yaml anew from
 	cargo run --quiet --locked -p odradek-crds --example generate
 
 .PHONY: lint
-lint: setup-lint ## Format, clippy with warnings denied, licences and sources of dependencies.
+lint: setup-lint ## Format, clippy with warnings denied, licences and sources of dependencies, spelling, TOML.
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	setup/deny
+	setup/check-text
 
 .PHONY: format
 format: ## Formats the code.
