@@ -52,9 +52,14 @@ pub fn undeclared_dependencies(manifests: &[SourceFile], allowed: &AllowedDepend
             complaints.push(format!("{package}: not in the list of allowed dependencies"));
             continue;
         };
+        // Also those of one platform, `[target.'cfg(...)'.dependencies]`.
+        let platforms = table.get("target").and_then(|targets| targets.as_table());
+        let tables: Vec<&toml::Table> = std::iter::once(&table)
+            .chain(platforms.into_iter().flat_map(|targets| targets.values().filter_map(|target| target.as_table())))
+            .collect();
         let used = |section: &str| -> BTreeSet<String> {
-            let table = table.get(section).and_then(|section| section.as_table());
-            table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
+            let sections = tables.iter().filter_map(|table| table.get(section).and_then(|section| section.as_table()));
+            sections.flat_map(|section| section.keys().cloned()).collect()
         };
         let mut product = used("dependencies");
         product.extend(used("build-dependencies"));
@@ -84,11 +89,10 @@ mod tests {
     #[test]
     fn an_arrow_that_is_not_listed_is_a_complaint() {
         let allowed = AllowedDependencies::parse("for-tests = []\n[packages]\na = [\"bytes\", \"gone\"]\nmissing = []");
-        let manifest =
-            "[package]\nname = \"a\"\n[dependencies]\nbytes = \"1\"\ntokio = \"1\"\n[dev-dependencies]\nx = \"1\"";
+        let manifest = "[package]\nname = \"a\"\n[dependencies]\nbytes = \"1\"\ntokio = \"1\"\n[dev-dependencies]\nx = \"1\"\n[target.'cfg(unix)'.dependencies]\nnix = \"1\"";
         let files = [SourceFile { path: "a/Cargo.toml".to_owned(), text: manifest.to_owned() }];
         let complaints = undeclared_dependencies(&files, &allowed).join("\n");
-        for part in ["uses tokio", "allows gone", "tests use x", "missing: in the list"] {
+        for part in ["uses tokio", "uses nix", "allows gone", "tests use x", "missing: in the list"] {
             assert!(complaints.contains(part), "{part} not in {complaints}");
         }
     }

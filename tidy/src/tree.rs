@@ -14,10 +14,20 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
+    /// Whether it is Rust code.
+    pub fn is_rust(&self) -> bool {
+        Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
+    }
+
     /// Whether it is Rust code that ships: neither a test nor an example nor a benchmark.
     pub fn is_product_code(&self) -> bool {
         let aside = ["/tests/", "/benches/", "/examples/", "/tests.rs"];
-        self.path.ends_with(".rs") && !aside.iter().any(|part| format!("/{}", self.path).contains(part))
+        self.is_rust() && !aside.iter().any(|part| format!("/{}", self.path).contains(part))
+    }
+
+    /// The text up to the module of unit tests, which closes a file.
+    pub fn code_without_tests(&self) -> &str {
+        self.text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default()
     }
 }
 
@@ -40,7 +50,7 @@ pub fn tracked_files() -> Vec<SourceFile> {
     let paths = String::from_utf8(listing.stdout).expect("paths are UTF-8");
     let files: Vec<_> = paths
         .split_terminator('\0')
-        .filter(|path| !path.ends_with(".lock") && !path.ends_with("go.sum"))
+        .filter(|path| Path::new(path).extension().is_none_or(|extension| extension != "lock" && extension != "sum"))
         .filter_map(|path| {
             // A file deleted but not yet committed is listed and gone; one that is no text is not ours to read.
             let text = std::fs::read_to_string(root().join(path)).ok()?;

@@ -2,8 +2,8 @@
 //! The rules of the tidy crate over the real tree.
 
 use odradek_tidy::{
-    AllowedDependencies, SourceFile, catch_all_rooms, file_apis_outside_the_adapter, files_too_long, forbidden_words,
-    missing_licence_lines, missing_purpose_lines, tracked_files, undeclared_dependencies,
+    AllowedDependencies, SourceFile, banned_calls, catch_all_rooms, file_apis_outside_the_adapter, files_too_long,
+    forbidden_words, missing_licence_lines, missing_purpose_lines, tracked_files, undeclared_dependencies,
 };
 
 fn check(rule: impl Fn(&[SourceFile]) -> Vec<String>) {
@@ -35,6 +35,11 @@ fn product_files_stay_readable() {
 #[test]
 fn file_apis_stand_in_the_disk_adapter_only() {
     check(file_apis_outside_the_adapter);
+}
+
+#[test]
+fn no_crate_calls_what_its_clippy_toml_bans() {
+    check(banned_calls);
 }
 
 #[test]
