@@ -34,9 +34,9 @@ check-clients: setup-clients ## 10,000 records with Java's console tools, kcat a
 	setup/check-clients
 
 .PHONY: bench
-bench: setup-clients ## Measures Odradek beside Apache Kafka in one run and prints the ratios.
+bench: setup-clients ## Measures Odradek beside Apache Kafka in one run and prints the ratios; ARGS=--help for more.
 	cargo build --quiet --locked --profile dist -p odradek -p odradek-bench
-	$(CARGO_TARGET_DIR)/dist/odradek-bench --odradek $(CARGO_TARGET_DIR)/dist/odradek $(ARGS)
+	ODRADEK_BIN=$(CARGO_TARGET_DIR)/dist/odradek $(CARGO_TARGET_DIR)/dist/odradek-bench $(ARGS)
 
 .PHONY: images
 images: setup-images ## Builds the container images and prints their sizes.

@@ -9,7 +9,7 @@ need() {
   /*) [ -e "$2" ] && return ;;
   *) PATH="$PATH:/usr/sbin:/sbin" command -v "$2" >/dev/null && return ;;
   esac
-  missing+=("$1")
+  [[ " ${missing[*]} " == *" $1 "* ]] || missing+=("$1")
 }
 
 # installs_packages: whether this machine is one whose packages we may install: Debian, and we are root.

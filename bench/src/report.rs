@@ -2,6 +2,7 @@
 //! From runs to a table: medians, extremes, ratios, and the goals beside them. Pure.
 
 use crate::load;
+use crate::machine::Machine;
 use crate::measure::{PARTITIONS, Plan, Run, Runs};
 use serde::Serialize;
 use std::fmt::Write;
@@ -55,6 +56,7 @@ struct Line {
 /// Everything one invocation measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    machine: Machine,
     settings: Vec<String>,
     plan: Plan,
     lines: Vec<Line>,
@@ -62,7 +64,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, runs: &Runs) -> Self {
+    pub(crate) fn new(machine: Machine, plan: &Plan, runs: &Runs) -> Self {
         let line = |name, unit, figure: fn(&Run) -> f64, goal: Option<Goal>| {
             let odradek = Spread::of(runs.odradek.iter().map(figure).collect());
             let kafka = Spread::of(runs.kafka.iter().map(figure).collect());
@@ -97,7 +99,7 @@ impl Report {
             line("consumed", "MB/s", |run| run.consume_megabytes_per_second, None),
             line("peak memory (RSS)", "MB", |run| run.peak_megabytes, None),
         ];
-        Self { settings: settings(plan), plan: plan.clone(), lines, runs: runs.clone() }
+        Self { settings: settings(&machine, plan), machine, plan: plan.clone(), lines, runs: runs.clone() }
     }
 
     pub(crate) fn all_met(&self) -> bool {
@@ -135,15 +137,26 @@ impl Report {
     }
 }
 
-fn settings(plan: &Plan) -> Vec<String> {
+fn settings(machine: &Machine, plan: &Plan) -> Vec<String> {
     let producer: Vec<String> = load::PRODUCER.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
-    vec![
+    let mut settings = vec![
         format!(
-            "Odradek {} (`odradek dev`) and Apache Kafka 4.3.1 (one KRaft node, its default settings, \
-             heap 1 GB, G1, as its start script sets), on {}",
+            "Odradek {} (`odradek dev`, profile {}) and Apache Kafka {} (one KRaft node, its default settings, \
+             heap 1 GB, G1, as its start script sets; {})",
             env!("CARGO_PKG_VERSION"),
-            machine()
+            machine.profile,
+            machine.kafka,
+            machine.java
+        ),
+        format!(
+            "machine: {} × {}, {:.0} GB memory, Linux {}, data on {}; load before the first run {:.2}",
+            machine.processors,
+            machine.processor,
+            machine.memory_gigabytes,
+            machine.kernel,
+            machine.file_system,
+            machine.load_before
         ),
         match &plan.pinning {
             Some((broker, client)) => {
@@ -152,29 +165,28 @@ fn settings(plan: &Plan) -> Vec<String> {
             None => "one processor for all".into(),
         },
         format!(
-            "{} runs of each, in alternating order, the broker started anew for each; \
+            "{} runs of each, in alternating order, the broker started anew and on an empty folder for each; \
              {} MB written and read per run after a warm-up of {} MB; memory after {} s idle",
             plan.runs, plan.megabytes, plan.warm_up_megabytes, plan.idle_seconds
         ),
         format!(
             "client: librdkafka {librdkafka}, values of {} bytes, {PARTITIONS} partitions, acks=all {}; \
-             consumer: its defaults",
+             consumer: its defaults, reading what has just been written (from the page cache)",
             load::VALUE_BYTES,
             producer.join(" ")
         ),
-    ]
-}
-
-fn machine() -> String {
-    // Not what this process may use: it is pinned by now.
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processors = text.lines().filter(|line| line.starts_with("processor")).count();
-    let model = text
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split(':').nth(1))
-        .map_or("unknown processor", str::trim);
-    format!("{processors} × {model}")
+        "CPU: user and system time of the broker's process alone; GB and MB: 10^9 and 10^6 bytes of values".to_owned(),
+    ];
+    if machine.is_busy() {
+        settings.push("**other programs ran on this machine: look at the extremes before the medians**".to_owned());
+    }
+    if matches!(machine.profile.as_str(), "debug" | "dev") {
+        settings.push("**this Odradek is not optimised as a release is: the figures are not its figures**".to_owned());
+    }
+    if machine.file_system == "tmpfs" {
+        settings.push("**the data is in memory, not on a disk**".to_owned());
+    }
+    settings
 }
 
 #[cfg(test)]
@@ -189,6 +201,31 @@ mod tests {
         assert_eq!((even.median, even.min, even.max), (2.5, 1.0, 4.0));
     }
 
+    fn machine() -> Machine {
+        Machine {
+            processors: 2,
+            processor: "Test".to_owned(),
+            memory_gigabytes: 8.0,
+            kernel: "6.1".to_owned(),
+            file_system: "ext4".to_owned(),
+            java: "java".to_owned(),
+            kafka: "4.3.1".to_owned(),
+            profile: "dist".to_owned(),
+            load_before: 0.1,
+        }
+    }
+
+    #[test]
+    fn what_spoils_figures_is_said_above_them() {
+        let plan = Plan::new(1, 1, true);
+        let quiet = settings(&machine(), &plan);
+        assert!(!quiet.iter().any(|line| line.starts_with("**")), "{quiet:#?}");
+        let spoiled =
+            Machine { file_system: "tmpfs".to_owned(), profile: "debug".to_owned(), load_before: 1.5, ..machine() };
+        let said = settings(&spoiled, &plan);
+        assert_eq!(said.iter().filter(|line| line.starts_with("**")).count(), 3, "{said:#?}");
+    }
+
     #[test]
     fn goals_are_judged_by_medians() {
         let run = |scale: f64| Run {
@@ -201,7 +238,7 @@ mod tests {
             peak_megabytes: 1.0,
         };
         let runs = Runs { odradek: vec![run(1.0)], kafka: vec![run(1.8)] };
-        let report = Report::new(&Plan::new(1, 1, true), &runs);
+        let report = Report::new(machine(), &Plan::new(1, 1, true), &runs);
         let met: Vec<Option<bool>> = report.lines.iter().map(|line| line.met).collect();
         assert_eq!(met, [Some(false), Some(true), Some(false), Some(true), None, None, None]);
         assert!(!report.all_met());

@@ -69,7 +69,8 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     visit(folder);
 }
 
-fn groups() -> Vec<PathBuf> {
+/// The groups of any node that exist now.
+pub fn groups() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for hierarchy in hierarchies() {
         for entry in fs::read_dir(hierarchy).into_iter().flatten().flatten() {

@@ -11,7 +11,8 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::cluster::ZONES;
-use crate::command::{output, system_blocking};
+use crate::command::{output, output_blocking};
+use crate::machine::Machine;
 use crate::tools;
 
 const NAME: &str = "odradek-e2e";
@@ -24,6 +25,8 @@ pub struct KindCluster {
     kubeconfig: PathBuf,
     node_process: String,
     dns: String,
+    // Given back last: the next run deletes a cluster of this name first.
+    _machine: Machine,
 }
 
 /// Whether kind and a container engine that answers are there.
@@ -39,7 +42,7 @@ pub async fn works() -> bool {
 
 impl KindCluster {
     /// Makes it; one that a killed run left is deleted first.
-    pub async fn create(folder: &Path) -> Result<Self> {
+    pub async fn create(folder: &Path, machine: Machine) -> Result<Self> {
         delete();
         let workers = ZONES.map(|zone| json!({"role": "worker", "labels": {"topology.kubernetes.io/zone": zone}}));
         let nodes: Vec<_> = std::iter::once(json!({"role": "control-plane"})).chain(workers).collect();
@@ -50,8 +53,10 @@ impl KindCluster {
         let mut create = Command::new(tools::system("kind")?);
         create.args(["create", "cluster", "--name", NAME, "--wait", "5m", "--config"]).arg(&file);
         create.arg("--kubeconfig").arg(&kubeconfig);
-        output(create, CREATE_PATIENCE).await?;
-        let mut cluster = Self { kubeconfig, node_process: String::new(), dns: String::new() };
+        let made = output(create, CREATE_PATIENCE).await;
+        // From here on an early return drops it, and so deletes what there is of it.
+        let mut cluster = Self { kubeconfig, node_process: String::new(), dns: String::new(), _machine: machine };
+        made?;
 
         let mut inspect = Command::new(tools::system("docker")?);
         inspect.args(["inspect", "--format", "{{.State.Pid}}", &format!("{NAME}-worker")]);
@@ -93,8 +98,13 @@ impl Drop for KindCluster {
 }
 
 fn delete() {
+    let delete = || -> Result<String> {
+        let mut command = std::process::Command::new(tools::system("kind")?);
+        command.args(["delete", "cluster", "--name", NAME]);
+        output_blocking(command, PATIENCE)
+    };
     // Deleting a cluster that is not there is no error.
-    if let Err(error) = system_blocking("kind", ["delete", "cluster", "--name", NAME]) {
+    if let Err(error) = delete() {
         tracing::warn!(%error, "kind could not delete its cluster");
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Removes what nodes leave on the machine: their processes, mounts, control groups and network. It
-//! finds them by the fixed names of a test cluster, so it does the same after a run that was killed.
+//! Removes what nodes leave on the machine: their processes, mounts, control groups, network, and the files that their
+//! programs put into fixed places. It finds them by the fixed names of a test cluster and by its folder, so it does the
+//! same after a run that was killed. Process ids are looked up anew each time, never remembered.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,20 +16,35 @@ use crate::{cgroups, network};
 /// Processes get this long to go after SIGKILL; only one that waits for a disk takes more than a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Removes everything. `folder_prefix` is what paths of mounts start with.
+/// Where the container network's library keeps a file for each pod, named after the network.
+const NETWORK_RESULTS: &str = "/var/lib/cni/results";
+/// Where kubelet keeps a link to each container's log.
+const LOG_LINKS: &str = "/var/log/containers";
+
+/// Removes everything when it is dropped, that is also when whoever held it was interrupted.
+#[derive(Debug)]
+pub struct Remover(PathBuf);
+
+impl Remover {
+    /// For a cluster whose folder this is.
+    pub fn new(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Remover {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Removes everything. `folder_prefix` is what paths of the cluster's files start with.
 #[expect(clippy::disallowed_methods, reason = "tear-down runs in drop, where nothing can be awaited")]
 pub fn remove(folder_prefix: &Path) {
     let deadline = Instant::now() + KILL_PATIENCE;
     loop {
-        // Shims run in the namespace of their node, pods in the node's control group.
-        let mut left = in_namespaces();
-        left.extend(cgroups::processes());
-        if left.is_empty() {
-            break;
-        }
-        if Instant::now() > deadline {
-            let states: Vec<String> = left.iter().map(|id| state(*id)).collect();
-            tracing::warn!(?states, "processes of the cluster do not go");
+        let left = processes();
+        if left.is_empty() || Instant::now() > deadline {
             break;
         }
         for process in left.into_iter().filter_map(Pid::from_raw) {
@@ -37,19 +53,50 @@ pub fn remove(folder_prefix: &Path) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    remove_files(folder_prefix);
     for mount in mounts_under(folder_prefix) {
         let _ = unmount(&mount, UnmountFlags::DETACH);
     }
     cgroups::remove();
     network::remove();
+    let found = find(folder_prefix);
+    if !found.is_empty() {
+        tracing::warn!(?found, "parts of the test cluster cannot be removed");
+    }
+}
+
+/// What of a test cluster is on the machine, each with what it is.
+pub fn find(folder_prefix: &Path) -> Vec<String> {
+    let mut found: Vec<String> = processes().into_iter().map(|id| format!("process {}", state(id))).collect();
+    found.extend(mounts_under(folder_prefix).iter().map(|mount| format!("mount {}", mount.display())));
+    found.extend(cgroups::groups().iter().map(|group| format!("control group {}", group.display())));
+    found.extend(network::namespaces().iter().map(|name| format!("network namespace {name}")));
+    found.extend(network::host_interface().map(|name| format!("network interface {name}")));
+    found.extend(files(folder_prefix).iter().map(|file| format!("file {}", file.display())));
+    found
+}
+
+/// Shims run in the namespace of their node, pods in the node's control group. This process is none of them, whatever
+/// anybody has put it into.
+fn processes() -> Vec<i32> {
+    let mut found = in_namespaces();
+    found.extend(cgroups::processes());
+    found.sort_unstable();
+    found.dedup();
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    found.retain(|id| *id != own && *id > 1);
+    found
 }
 
 /// The processes whose network namespace is a node's or the switch's.
 pub fn in_namespaces() -> Vec<i32> {
-    let ours: Vec<u64> = network::namespaces()
+    // The device tells a namespace from the plain file that a killed `ip netns add` leaves.
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let own = identity(Path::new("/proc/self/ns/net"));
+    let ours: Vec<_> = network::namespaces()
         .iter()
-        .filter_map(|name| fs::metadata(Path::new("/run/netns").join(name)).ok())
-        .map(|metadata| metadata.ino())
+        .filter_map(|name| identity(&Path::new("/run/netns").join(name)))
+        .filter(|namespace| Some(*namespace) != own)
         .collect();
     if ours.is_empty() {
         return Vec::new();
@@ -58,7 +105,7 @@ pub fn in_namespaces() -> Vec<i32> {
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|id: &i32| {
-            fs::metadata(format!("/proc/{id}/ns/net")).is_ok_and(|metadata| ours.contains(&metadata.ino()))
+            identity(Path::new(&format!("/proc/{id}/ns/net"))).is_some_and(|namespace| ours.contains(&namespace))
         })
         .collect()
 }
@@ -67,6 +114,53 @@ pub fn in_namespaces() -> Vec<i32> {
 fn state(process: i32) -> String {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn remove_files(folder_prefix: &Path) {
+    for file in files(folder_prefix) {
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// What the nodes' programs put outside the cluster's folder.
+fn files(folder_prefix: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let prefix = folder_prefix.to_string_lossy();
+    for link in entries(Path::new(LOG_LINKS)) {
+        if fs::read_link(&link).is_ok_and(|target| target.to_string_lossy().starts_with(prefix.as_ref())) {
+            found.push(link);
+        }
+    }
+    for result in entries(Path::new(NETWORK_RESULTS)) {
+        let name = result.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(network::POD_NETWORK) {
+            found.push(result);
+        }
+    }
+    // Each shim listens on a socket in a folder that all containerds share; its own folder says which.
+    for folder in folders_with(folder_prefix) {
+        for node in entries(&folder) {
+            for task in entries(&node.join("containerd/state/io.containerd.runtime.v2.task/k8s.io")) {
+                let address = fs::read_to_string(task.join("address")).unwrap_or_default();
+                let socket = PathBuf::from(address.trim().trim_start_matches("unix://"));
+                if socket.starts_with("/run/containerd/s") && socket.exists() {
+                    found.push(socket);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The folders whose path begins with `prefix`, which may end in the middle of a name.
+fn folders_with(prefix: &Path) -> Vec<PathBuf> {
+    let begin = prefix.to_string_lossy();
+    let siblings = prefix.parent().map(entries).unwrap_or_default();
+    siblings.into_iter().filter(|path| path.to_string_lossy().starts_with(begin.as_ref())).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// The mount points whose path starts with `prefix`, those inside others first.

@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::command::{system, system_blocking};
 
@@ -18,6 +18,10 @@ pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 2);
 /// The addresses of all pods.
 pub const POD_RANGE: &str = "10.91.0.0/16";
+/// The name of the pods' network, which is also in the names of files that outlive a killed node.
+pub const POD_NETWORK: &str = "odradek-e2e-pods";
+/// All addresses that [`HOST`], the nodes and the pods have, as one range.
+const ALL_RANGE: &str = "10.90.0.0/15";
 
 /// A node's name; nodes are counted from 1.
 pub fn node_name(node: u8) -> String {
@@ -60,6 +64,11 @@ const HOST_INTERFACE: &str = "odradek-e2e";
 
 /// Builds the switch, `nodes` nodes and all routes between them, their pods and the machine.
 pub async fn create(nodes: u8) -> Result<()> {
+    let routes = system("ip", ["-4", "route", "show", "root", ALL_RANGE]).await?;
+    ensure!(
+        routes.trim().is_empty(),
+        "the test cluster uses the addresses {ALL_RANGE}, and this machine has routes to some of them:\n{routes}"
+    );
     let switch = switch();
     ip(&["netns", "add", &switch]).await?;
     ip(&["-n", &switch, "link", "add", "br0", "type", "bridge", "forward_delay", "0"]).await?;
@@ -113,10 +122,17 @@ pub async fn set_node_connected(node: u8, connected: bool) -> Result<()> {
 /// Removes all that [`create`] made, whoever made it.
 pub fn remove() {
     // Each of them may be there or not.
-    let _ = system_blocking("ip", ["link", "del", HOST_INTERFACE]);
+    if let Some(interface) = host_interface() {
+        let _ = system_blocking("ip", ["link", "del", interface]);
+    }
     for name in namespaces() {
         let _ = system_blocking("ip", ["netns", "del", &name]);
     }
+}
+
+/// The machine's own end of the cluster's network, if it exists now.
+pub fn host_interface() -> Option<&'static str> {
+    Path::new("/sys/class/net").join(HOST_INTERFACE).exists().then_some(HOST_INTERFACE)
 }
 
 /// The namespaces of a test cluster that exist now.

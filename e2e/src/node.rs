@@ -102,7 +102,7 @@ fn containerd(folder: &Path, socket: &Path, number: u8) -> Result<DaemonCommand>
         .unwrap_or("/usr/lib/cni");
     let network = json!({
         "cniVersion": "0.4.0",
-        "name": "pods",
+        "name": network::POD_NETWORK,
         "plugins": [
             {
                 "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,

@@ -14,6 +14,9 @@ use crate::wait::until;
 
 /// The operator's namespace.
 pub const OPERATOR_NAMESPACE: &str = "odradek-system";
+/// The label of every namespace that a test makes: what a later run may remove from a cluster that is not its own.
+pub const TEST_LABEL: &str = "odradek.dev/e2e";
+const TEST_MARK: &str = "odradek.dev/e2e: \"\"";
 /// The version that this checkout builds: the tag of its images, and `spec.version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -40,7 +43,8 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
     for archive in image_archives()? {
         cluster.import(&archive).await?;
     }
-    helm_install(cluster, "odradek-crds", &["--create-namespace"]).await?;
+    cluster.apply(&labelled_namespace(OPERATOR_NAMESPACE, &[])).await?;
+    helm_install(cluster, "odradek-crds", &[]).await?;
     helm_install(cluster, "odradek-operator", &["--wait", "--timeout", "100s"]).await
 }
 
@@ -85,12 +89,17 @@ spec:
 
 /// A namespace that admits only pods under the restricted Pod Security Standard.
 pub fn namespace_manifest(namespace: &str) -> String {
+    labelled_namespace(namespace, &["pod-security.kubernetes.io/enforce: restricted"])
+}
+
+fn labelled_namespace(namespace: &str, labels: &[&str]) -> String {
+    let labels = [&[TEST_MARK], labels].concat().join(", ");
     format!(
         r"apiVersion: v1
 kind: Namespace
 metadata:
   name: {namespace}
-  labels: {{pod-security.kubernetes.io/enforce: restricted}}
+  labels: {{{labels}}}
 "
     )
 }

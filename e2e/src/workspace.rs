@@ -29,8 +29,11 @@ impl Workspace {
             let _ = fs::remove_dir_all(left);
         }
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
-        let lock = File::create(folder.path().join(LOCK))?;
+        // Locked before it has its name: between the two, another process would take it for one that is left over.
+        let unnamed = folder.path().join("in-use.new");
+        let lock = File::create(&unnamed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        fs::rename(unnamed, folder.path().join(LOCK))?;
         Ok(Self { folder, _lock: lock })
     }
 
@@ -77,4 +80,28 @@ fn abandoned(prefix: &str) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_goes_with_its_owner_or_with_the_next_of_its_kind_and_never_while_it_is_in_use() {
+        let kind = format!("test-{}", std::process::id());
+        let first = Workspace::create(&kind).unwrap();
+        let killed = Workspace::create(&kind).unwrap();
+        // What a killed process leaves: the folder, with a lock that nobody holds.
+        let left = killed.folder.path().to_owned();
+        let Workspace { folder, _lock: lock } = killed;
+        drop(lock);
+        let _ = folder.keep();
+
+        let third = Workspace::create(&kind).unwrap();
+        assert!(!left.exists());
+        assert!(first.path().exists() && third.path().exists());
+        let path = third.path().to_owned();
+        drop(third);
+        assert!(!path.exists());
+    }
 }

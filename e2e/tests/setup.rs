@@ -69,7 +69,10 @@ fn a_compiler_that_is_too_old_is_named_with_the_next_step() {
     // What a module wants is what its go.mod says.
     fakes.passes("go_present kubernetes");
 
-    fakes.add("java", "echo 'Picked up JAVA_TOOL_OPTIONS: -Xmx99g' >&2; echo 'openjdk version \"11.0.2\" 2019-01-15' >&2");
+    fakes.add(
+        "java",
+        "echo 'Picked up JAVA_TOOL_OPTIONS: -Xmx99g' >&2; echo 'openjdk version \"11.0.2\" 2019-01-15' >&2",
+    );
     fakes.add("javac", "echo 'javac 11.0.2'");
     let said = fakes.complaint("java_present");
     assert!(said.contains("java is 11.0.2, and this needs 17 or newer") && said.contains("jdk"), "{said}");

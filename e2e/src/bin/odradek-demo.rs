@@ -1,44 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `make demo`: Odradek on a real Kubernetes, step by step with every command and what it took, from
-//! `helm install` to the last record read back. `KEEP=1` leaves everything up in the background.
+//! `helm install` to the last record read back. `KEEP=1` leaves everything up in the background, `--down` removes that.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::env;
 use std::fs::File;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command as StdCommand, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use odradek_e2e::clients::Clients;
-use odradek_e2e::cluster::Cluster;
+use odradek_e2e::cluster::{Cluster, Reach};
 use odradek_e2e::command::output_with_input;
-use odradek_e2e::{diagnosis, product};
-use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
+use odradek_e2e::ending::Ending;
+use odradek_e2e::machine::{DEMO, Machine};
+use odradek_e2e::wait::until;
+use odradek_e2e::{diagnosis, leftovers, product, tools};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
 
 const NAMESPACE: &str = "demo";
 const NAME: &str = "demo";
 const TOPIC: &str = "greetings";
 const RECORDS: usize = 1000;
+/// How many of the records that were read are shown.
+const SHOWN: usize = 3;
 /// Set for the process that stays in the background and holds the cluster: the file it writes when the
 /// demonstration is over.
 const HOLDER: &str = "ODRADEK_DEMO_DONE";
+/// Each part of the demonstration has a shorter deadline of its own; set-up may have to build first.
+const WHOLE_PATIENCE: Duration = Duration::from_hours(1);
+/// A cluster is removed in seconds.
+const REMOVAL_PATIENCE: Duration = Duration::from_mins(2);
 
 fn main() -> ExitCode {
     let levels = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,kube_client=off"));
     tracing_subscriber::fmt().with_env_filter(levels).with_writer(std::io::stderr).init();
-    let keep = std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0");
-    let done = std::env::var_os(HOLDER).map(PathBuf::from);
-    let outcome = match (keep, done) {
-        (true, None) => start_holder(),
-        (_, done) => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("no runtime")
-            .and_then(|runtime| runtime.block_on(run(done.as_deref()))),
-    };
+    let keep = env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0");
+    let done = env::var_os(HOLDER).map(PathBuf::from);
+    let down = env::args().nth(1).is_some_and(|argument| argument == "--down");
+    let outcome = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime").and_then(
+        |runtime| match (down, keep, done) {
+            (true, ..) => runtime.block_on(remove_kept()),
+            (false, true, None) => runtime.block_on(start_holder()),
+            (false, _, done) => runtime.block_on(run(done.as_deref())),
+        },
+    );
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,60 +57,133 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts this program again in a session of its own, which Ctrl-C in this terminal does not reach, and
-/// returns when its demonstration is over.
-#[expect(clippy::disallowed_methods, reason = "there is nothing else to do, and no runtime")]
-fn start_holder() -> Result<()> {
+/// Starts this program again in a group of its own, which Ctrl-C in this terminal does not reach, and
+/// returns when its demonstration is over. Until then, who ends this process ends that one.
+async fn start_holder() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let done = folder.path().join("done");
-    let mut holder =
-        StdCommand::new(std::env::current_exe()?).env(HOLDER, &done).stdin(Stdio::null()).process_group(0).spawn()?;
-    loop {
-        if let Some(status) = holder.try_wait()? {
-            bail!("the demonstration failed: {status}");
+    let mut ending = Ending::listen()?;
+    let mut command = Command::new(env::current_exe()?);
+    command.env(HOLDER, &done).stdin(Stdio::null()).process_group(0);
+    let mut holder = command.spawn()?;
+    let shown = async {
+        loop {
+            if let Some(status) = holder.try_wait()? {
+                bail!("the demonstration failed: {status}");
+            }
+            if done.exists() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        if done.exists() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    };
+    let (outcome, ended) = ending.or(WHOLE_PATIENCE, shown).await;
+    if ended {
+        end(&mut holder).await?;
     }
+    outcome
+}
+
+/// Asks the holder to remove its cluster, and waits for that.
+async fn end(holder: &mut Child) -> Result<()> {
+    if let Some(process) = holder.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+        kill_process(process, Signal::TERM)?;
+        tokio::time::timeout(REMOVAL_PATIENCE, holder.wait()).await.context("the cluster is not removed yet")??;
+    }
+    Ok(())
+}
+
+/// `make demo-down`: ends a demonstration that stays up, and removes what a killed one left.
+async fn remove_kept() -> Result<()> {
+    let mut machine = Machine::try_take()?;
+    if machine.is_none() {
+        let holder = Machine::holder().context("a test cluster is just starting: try again")?;
+        ensure!(
+            holder.program == DEMO,
+            "{} (process {}) runs a test cluster, and is no demonstration",
+            holder.program,
+            holder.process
+        );
+        println!("ending the demonstration (process {})", holder.process);
+        kill_process(Pid::from_raw(holder.process).context("process 0")?, Signal::TERM)?;
+        until("the cluster is removed", REMOVAL_PATIENCE, async || {
+            machine = Machine::try_take()?;
+            ensure!(machine.is_some(), "process {} still holds it", holder.process);
+            Ok(())
+        })
+        .await?;
+    }
+    let folders: Vec<PathBuf> = machine
+        .as_ref()
+        .and_then(Machine::left_by_a_killed_run)
+        .map(Path::to_owned)
+        .into_iter()
+        .chain([env::temp_dir().join("odradek-cluster-")])
+        .collect();
+    for folder in folders {
+        leftovers::remove(&folder);
+        let left = leftovers::find(&folder);
+        ensure!(left.is_empty(), "these are left:\n{}", left.join("\n"));
+    }
+    println!("no test cluster is on this machine");
+    Ok(())
 }
 
 async fn run(done: Option<&Path>) -> Result<()> {
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    let whole = async {
-        let started = Instant::now();
-        println!("# A Kubernetes of three nodes in three zones, on this machine");
-        let cluster = Cluster::start().await?;
-        for archive in product::image_archives()? {
-            cluster.import(&archive).await?;
+    let mut ending = Ending::listen()?;
+    let started = Instant::now();
+    println!("# A Kubernetes of three nodes in three zones, on this machine");
+    let cluster = ending.or(WHOLE_PATIENCE, Cluster::start()).await.0?;
+    println!("  {:.1} s\n", started.elapsed().as_secs_f64());
+    let outcome = match ending.or(WHOLE_PATIENCE, demonstrate(&cluster)).await {
+        (Err(error), ended) => {
+            if !ended {
+                match diagnosis::save(&cluster, "demo").await {
+                    Ok(folder) => eprintln!("logs, events and resources: {}", folder.display()),
+                    Err(error) => eprintln!("its state could not be saved: {error:#}"),
+                }
+            }
+            Err(error)
         }
-        println!("  {:.1} s\n", started.elapsed().as_secs_f64());
-        if let Err(error) = demonstrate(&cluster).await {
-            let folder = diagnosis::save(&cluster, "demo").await?;
-            eprintln!("logs, events and resources: {}", folder.display());
-            return Err(error);
+        (Ok(()), _) => {
+            println!("From an empty machine to the last record: {:.1} s", started.elapsed().as_secs_f64());
+            match done {
+                Some(done) => stay(&cluster, done, &mut ending).await,
+                None => Ok(()),
+            }
         }
-        let Some(done) = done else { return Ok(()) };
-        println!("\nIt stays up. To look around, and to end it:");
-        println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
-        println!("  kill {}", std::process::id());
-        File::create(done)?;
-        std::future::pending::<()>().await;
-        // Holds the cluster until then.
-        drop(cluster);
-        Ok(())
     };
-    // Whatever ends the wait, the cluster is dropped, and so removed.
-    tokio::select! {
-        outcome = whole => outcome,
-        _ = interrupted.recv() => bail!("interrupted"),
-        _ = terminated.recv() => Ok(()),
-    }
+    let removed = cluster.remove().await;
+    outcome.and(removed)
+}
+
+/// Holds the cluster until somebody ends this process.
+async fn stay(cluster: &Cluster, done: &Path, ending: &mut Ending) -> Result<()> {
+    println!("\nIt stays up. To look around:");
+    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("  alias kubectl={}", tools::kubernetes("kubectl")?.display());
+    println!("  kubectl get odc,odt,pods -A");
+    println!("and to end it:\n  make demo-down");
+    File::create(done)?;
+    // Whoever reads what this process prints, through a pipe, sees its end now.
+    let nothing = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    rustix::stdio::dup2_stderr(&nothing)?;
+    ending.wait().await;
+    Ok(())
 }
 
 async fn demonstrate(cluster: &Cluster) -> Result<()> {
+    ensure!(
+        cluster.reach() >= Reach::Pods,
+        "the clients of the demonstration have to reach the cluster's pods from this machine: unset E2E_KUBECONFIG"
+    );
+    for archive in product::image_archives()? {
+        let importing = Instant::now();
+        println!("# Give the image to every node\n  {}", archive.display());
+        cluster.import(&archive).await?;
+        println!("  {:.1} s\n", importing.elapsed().as_secs_f64());
+    }
     let started = Instant::now();
     let (crds, operator) = (
         product::chart("odradek-crds").display().to_string(),
@@ -146,15 +228,15 @@ async fn demonstrate(cluster: &Cluster) -> Result<()> {
     let mut produce = clients.java("org.apache.kafka.tools.ConsoleProducer")?;
     produce.args(["--topic", TOPIC, "--command-property", "acks=all"]);
     let title = format!("Write {RECORDS} records with Java's console producer, acks=all");
-    run_step(&title, produce, File::open(&input)?.into(), false).await?;
+    run_step(&title, produce, Some(&input), 0).await?;
 
     let mut consume = clients.java("org.apache.kafka.tools.consumer.ConsoleConsumer")?;
     consume.args(["--topic", TOPIC, "--group", "java", "--from-beginning"]);
     consume.args(["--max-messages", &RECORDS.to_string()]);
-    let by_java = run_step("Read them in a group with Java", consume, Stdio::null(), false).await?;
+    let by_java = run_step("Read them in a group with Java", consume, None, SHOWN).await?;
     let count = RECORDS.to_string();
     let consume = clients.kcat(&["-q", "-G", "kcat", "-c", &count, "-X", "auto.offset.reset=earliest", TOPIC])?;
-    let by_kcat = run_step("Read them in a group with kcat (librdkafka)", consume, Stdio::null(), false).await?;
+    let by_kcat = run_step("Read them in a group with kcat (librdkafka)", consume, None, SHOWN).await?;
 
     lines.sort_unstable();
     for (name, read) in [("Java", by_java), ("kcat", by_kcat)] {
@@ -163,21 +245,32 @@ async fn demonstrate(cluster: &Cluster) -> Result<()> {
         ensure!(read == lines, "{name} read {} records, and not those that were written", read.len());
         println!("{name} read all {RECORDS} records, each once.");
     }
-    println!("\nFrom helm install to the last record read back: {:.1} s", started.elapsed().as_secs_f64());
+    println!("From helm install to the last record read back: {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
 /// Runs a command and shows it, what it printed and what it took.
 async fn step(title: &str, command: Command) -> Result<()> {
-    run_step(title, command, Stdio::null(), true).await.map(drop)
+    run_step(title, command, None, usize::MAX).await.map(drop)
 }
 
-async fn run_step(title: &str, command: Command, input: Stdio, show: bool) -> Result<String> {
+/// The same with a file as its input, and showing that many lines at most.
+async fn run_step(title: &str, command: Command, input: Option<&Path>, lines: usize) -> Result<String> {
     let started = Instant::now();
-    println!("# {title}\n$ {}", as_typed(&command));
+    let redirection = input.map(|file| format!(" < {}", file.display())).unwrap_or_default();
+    println!("# {title}\n$ {}{redirection}", as_typed(&command));
+    let input = match input {
+        Some(file) => File::open(file)?.into(),
+        None => Stdio::null(),
+    };
     let printed = output_with_input(command, input, Duration::from_mins(3)).await?;
-    if show {
-        println!("{}", indented(printed.trim_end()));
+    let all = printed.trim_end().lines().count();
+    let shown: Vec<&str> = printed.trim_end().lines().take(lines).collect();
+    if !shown.is_empty() {
+        println!("{}", indented(&shown.join("\n")));
+    }
+    if lines > 0 && all > shown.len() {
+        println!("  … {} more", all - shown.len());
     }
     println!("  {:.1} s\n", started.elapsed().as_secs_f64());
     Ok(printed)

@@ -23,8 +23,7 @@ pub(crate) async fn no_acknowledged_record_is_lost(cluster: &Cluster) -> Result<
     let before = clients.consume_with_java("orders", "readers", READ_BEFORE).await?;
 
     let restarts = restarts(cluster).await?;
-    let brokers = cluster.processes_named("odradek-broker");
-    let in_pod = processes_of_pod(cluster, &brokers).await?;
+    let in_pod = broker_in_pod(cluster).await?;
     let acknowledged = producer.acknowledged();
     ensure!(acknowledged < WRITTEN as usize, "the producer has ended before the broker is killed");
     let process = Pid::from_raw(in_pod).expect("a process id is not 0");
@@ -67,18 +66,10 @@ async fn restarts(cluster: &Cluster) -> Result<i64> {
     Ok(pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(0))
 }
 
-/// The one of these processes that runs in this scenario's pod: other Clusters' brokers may run too.
-async fn processes_of_pod(cluster: &Cluster, processes: &[i32]) -> Result<i32> {
+/// The process of this scenario's pod: other Clusters' brokers may run too.
+async fn broker_in_pod(cluster: &Cluster) -> Result<i32> {
     let pod = product::object(cluster, NAMESPACE, "pod", "kill-0-0").await?;
-    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-    let in_pod: Vec<i32> = processes
-        .iter()
-        .copied()
-        .filter(|process| {
-            std::fs::read_to_string(format!("/proc/{process}/cgroup"))
-                .is_ok_and(|groups| groups.contains(&uid) || groups.contains(&uid.replace('-', "_")))
-        })
-        .collect();
-    ensure!(in_pod.len() == 1, "one broker process runs in the pod, found {in_pod:?} of {processes:?}");
-    Ok(in_pod[0])
+    let found = cluster.processes_in_pod(pod["metadata"]["uid"].as_str().unwrap_or_default(), "odradek-broker");
+    ensure!(found.len() == 1, "one broker process runs in the pod, found {found:?}");
+    Ok(found[0])
 }
