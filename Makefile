@@ -29,6 +29,10 @@ e2e: setup-e2e images ## Scenarios on a real multi-node Kubernetes with real pod
 demo: setup-e2e images ## Shows it on a real Kubernetes, from helm install to a record read back; KEEP=1 leaves it up.
 	cargo run --quiet --locked -p odradek-e2e --bin odradek-demo
 
+.PHONY: demo-down
+demo-down: ## Removes what KEEP=1 make demo left up, also when that was killed.
+	cargo run --quiet --locked -p odradek-e2e --bin odradek-demo -- --down
+
 .PHONY: check-clients
 check-clients: setup-clients ## 10,000 records with Java's console tools, kcat and librdkafka, each codec.
 	setup/check-clients
