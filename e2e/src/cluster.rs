@@ -244,6 +244,7 @@ impl OwnCluster {
             leftovers::remove(left);
         }
         leftovers::remove(&env::temp_dir().join("odradek-cluster-"));
+        leftovers::ensure_no_kubelet()?;
         let workspace = Workspace::create("cluster")?;
         machine.note_folder(workspace.path())?;
         // From here on whatever ends this early, also an interruption, drops it, and so removes everything.

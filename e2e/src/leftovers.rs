@@ -5,9 +5,11 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -16,8 +18,10 @@ use crate::{cgroups, network};
 /// Processes get this long to go after SIGKILL; only one that waits for a disk takes more than a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the container network's library keeps a file for each pod, named after the network.
+/// Where the container network's library keeps a file for each pod's networks, the loopback among them.
 const NETWORK_RESULTS: &str = "/var/lib/cni/results";
+/// Where kubelet listens for device plugins, whatever its own folder is.
+const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 /// Where kubelet keeps a link to each container's log.
 const LOG_LINKS: &str = "/var/log/containers";
 
@@ -44,7 +48,12 @@ pub fn remove(folder_prefix: &Path) {
     let deadline = Instant::now() + KILL_PATIENCE;
     loop {
         let left = processes();
-        if left.is_empty() || Instant::now() > deadline {
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            let states: Vec<String> = left.iter().map(|id| state(*id)).collect();
+            tracing::warn!(?states, "processes of the cluster do not go");
             break;
         }
         for process in left.into_iter().filter_map(Pid::from_raw) {
@@ -110,6 +119,16 @@ pub fn in_namespaces() -> Vec<i32> {
         .collect()
 }
 
+/// An error if a kubelet runs on this machine: a node's would take its socket for device plugins away.
+pub fn ensure_no_kubelet() -> Result<()> {
+    ensure!(
+        UnixStream::connect(DEVICE_PLUGINS).is_err(),
+        "this machine is a node of a Kubernetes, whose kubelet listens on {DEVICE_PLUGINS}, where a test node's would: \
+         name a cluster with E2E_KUBECONFIG instead"
+    );
+    Ok(())
+}
+
 /// A process's name and state, as the kernel shows them.
 fn state(process: i32) -> String {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -131,25 +150,34 @@ fn files(folder_prefix: &Path) -> Vec<PathBuf> {
             found.push(link);
         }
     }
+    let socket = PathBuf::from(DEVICE_PLUGINS);
+    if socket.exists() && ensure_no_kubelet().is_ok() {
+        found.push(socket);
+    }
+    // What is named after a container, the containers' own folders tell.
+    let nodes = folders_with(folder_prefix).into_iter().flat_map(|folder| entries(&folder));
+    let tasks = nodes.flat_map(|node| entries(&node.join("containerd/state/io.containerd.runtime.v2.task/k8s.io")));
+    let tasks: Vec<PathBuf> = tasks.collect();
+    let containers: Vec<String> = tasks.iter().filter_map(|task| name(task)).collect();
+    for task in &tasks {
+        // Each shim listens on a socket in a folder that all containerds share.
+        let address = fs::read_to_string(task.join("address")).unwrap_or_default();
+        let socket = PathBuf::from(address.trim().trim_start_matches("unix://"));
+        if socket.starts_with("/run/containerd/s") && socket.exists() {
+            found.push(socket);
+        }
+    }
     for result in entries(Path::new(NETWORK_RESULTS)) {
-        let name = result.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with(network::POD_NETWORK) {
+        let Some(name) = name(&result) else { continue };
+        if name.starts_with(network::POD_NETWORK) || containers.iter().any(|container| name.contains(container)) {
             found.push(result);
         }
     }
-    // Each shim listens on a socket in a folder that all containerds share; its own folder says which.
-    for folder in folders_with(folder_prefix) {
-        for node in entries(&folder) {
-            for task in entries(&node.join("containerd/state/io.containerd.runtime.v2.task/k8s.io")) {
-                let address = fs::read_to_string(task.join("address")).unwrap_or_default();
-                let socket = PathBuf::from(address.trim().trim_start_matches("unix://"));
-                if socket.starts_with("/run/containerd/s") && socket.exists() {
-                    found.push(socket);
-                }
-            }
-        }
-    }
     found
+}
+
+fn name(path: &Path) -> Option<String> {
+    path.file_name()?.to_str().map(str::to_owned)
 }
 
 /// The folders whose path begins with `prefix`, which may end in the middle of a name.

@@ -51,15 +51,22 @@ impl Machine {
     }
 
     async fn take_from(path: &Path, patience: Duration) -> Result<Self> {
-        until("no other test cluster runs on this machine", patience, async || match try_take(path)? {
-            Some(machine) => Ok(machine),
-            None => match holder(path) {
+        let mut said = false;
+        until("no other test cluster runs on this machine", patience, async || {
+            if let Some(machine) = try_take(path)? {
+                return Ok(machine);
+            }
+            let who = match holder(path) {
                 Some(holder) if holder.program == DEMO => {
-                    bail!("`KEEP=1 make demo` (process {}) holds one: `make demo-down` removes it", holder.process)
+                    format!("`KEEP=1 make demo` (process {}) holds one: `make demo-down` removes it", holder.process)
                 }
-                Some(holder) => bail!("{} (process {}) runs one", holder.program, holder.process),
-                None => bail!("a process runs one that has not written its id yet"),
-            },
+                Some(holder) => format!("{} (process {}) runs one", holder.program, holder.process),
+                None => "a process runs one that has not written its id yet".to_owned(),
+            };
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!("waiting for another test cluster on this machine: {who}");
+            }
+            bail!(who);
         })
         .await
     }

@@ -23,18 +23,23 @@ const LOCK: &str = "in-use";
 impl Workspace {
     /// Makes the folder `odradek-<kind>-<random>` in the system's temporary folder.
     pub fn create(kind: &str) -> Result<Self> {
-        let prefix = format!("odradek-{kind}-");
-        for left in abandoned(&prefix).context("the temporary folder cannot be read")? {
-            // Another process may be removing it at the same time.
-            let _ = fs::remove_dir_all(left);
-        }
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
+        Self::remove_abandoned(kind)?;
+        let folder = tempfile::Builder::new().prefix(&prefix(kind)).tempdir()?;
         // Locked before it has its name: between the two, another process would take it for one that is left over.
         let unnamed = folder.path().join("in-use.new");
         let lock = File::create(&unnamed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         fs::rename(unnamed, folder.path().join(LOCK))?;
         Ok(Self { folder, _lock: lock })
+    }
+
+    /// Removes the folders of this kind that killed processes left.
+    pub fn remove_abandoned(kind: &str) -> Result<()> {
+        for left in abandoned(&prefix(kind)).context("the temporary folder cannot be read")? {
+            // Another process may be removing it at the same time.
+            let _ = fs::remove_dir_all(left);
+        }
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
@@ -63,6 +68,10 @@ impl Workspace {
         fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(path)
     }
+}
+
+fn prefix(kind: &str) -> String {
+    format!("odradek-{kind}-")
 }
 
 /// Folders with this prefix whose owner is gone.

@@ -16,6 +16,7 @@ use odradek_e2e::command::output_with_input;
 use odradek_e2e::ending::Ending;
 use odradek_e2e::machine::{DEMO, Machine};
 use odradek_e2e::wait::until;
+use odradek_e2e::workspace::Workspace;
 use odradek_e2e::{diagnosis, leftovers, product, tools};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -125,6 +126,9 @@ async fn remove_kept() -> Result<()> {
         let left = leftovers::find(&folder);
         ensure!(left.is_empty(), "these are left:\n{}", left.join("\n"));
     }
+    for kind in ["cluster", "control-plane"] {
+        Workspace::remove_abandoned(kind)?;
+    }
     println!("no test cluster is on this machine");
     Ok(())
 }
@@ -206,8 +210,8 @@ async fn demonstrate(cluster: &Cluster) -> Result<()> {
     ]
     .join("---\n");
     std::fs::write(&file, &manifest)?;
-    println!("{}", indented(&manifest));
     let file = file.display().to_string();
+    println!("# The Cluster and the Topic, as {file}\n{}\n", indented(&manifest));
     step("Apply a Cluster and a Topic", cluster.kubectl_command(["apply", "-f", &file])?).await?;
     step("What it says at once", cluster.kubectl_command(["get", "odc,odt", "-A"])?).await?;
     for (title, what) in [
