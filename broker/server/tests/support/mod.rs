@@ -221,7 +221,8 @@ impl Folder {
 
 /// Gives a broker a topic with these partitions; `None` is one that could not be opened.
 pub(crate) fn add_topic(broker: &Broker, name: &str, partitions: Vec<Option<Arc<Replica>>>) {
-    let offline = partitions.iter().filter(|replica| replica.is_none()).count();
+    let indexes = (0..).zip(&partitions);
+    let offline = indexes.filter(|(_, replica)| replica.is_none()).map(|(index, _)| index).collect();
     let (name, id) = (TopicName::new(name).unwrap(), TopicId(TOPIC_ID));
     broker.replicas.insert(Arc::new(TopicReplicas { name, id, partitions, offline }));
 }
