@@ -15,7 +15,8 @@ help: ## Lists these targets.
 
 .PHONY: run
 run: setup-base ## Builds and starts a broker on this machine (odradek dev); ends with Ctrl-C.
-	cargo run --quiet --release --locked -p odradek -- dev $(ARGS)
+	cargo build --release --locked -p odradek
+	@exec $(CARGO_TARGET_DIR)/release/odradek dev $(ARGS)
 
 .PHONY: test
 test: setup-test ## All quick tests: unit, property, codec, crash, real clients, operator on a real API server.

@@ -89,8 +89,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn configure(arguments: &Arguments, data_folder: PathBuf) -> anyhow::Result<Config> {
-    // A developer waits for the first rebalance of every test: the pause that gathers a fleet's members is off.
-    let mut given = vec![("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())];
+    // A developer waits for the first rebalance of every test: the pause that gathers a fleet's members is short, yet
+    // long enough that members started together share the first generation.
+    let mut given = vec![("group.initial.rebalance.delay.ms".to_owned(), "100".to_owned())];
     for pair in &arguments.set {
         let (name, value) = pair.split_once('=').with_context(|| format!("--set {pair}: not NAME=VALUE"))?;
         given.push((name.to_owned(), value.to_owned()));

@@ -229,8 +229,8 @@ fn read_partition(
                 last_stable_offset: fetched.last_stable_offset,
                 log_start_offset: if plan.version >= 5 { fetched.log_start_offset } else { -1 },
                 records: Some(fetched.records),
-                // Nothing is ever aborted as long as there are no transactions.
-                aborted_transactions: None,
+                // Rule 21: a list for those who ask for it. Nothing is ever aborted without transactions.
+                aborted_transactions: (plan.isolation == Isolation::ReadCommitted).then(Vec::new),
                 ..PartitionData::default()
             };
             (data, bytes)

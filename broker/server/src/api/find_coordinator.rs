@@ -2,8 +2,8 @@
 //! FindCoordinator (10): which broker coordinates a group. The first question creates `__consumer_offsets`.
 //!
 //! Transactions are not there yet and not advertised as a feature. A question for a transaction coordinator is
-//! answered UNSUPPORTED_VERSION, Kafka's own answer for a feature that is switched off: clients take it as fatal
-//! (it is not retriable) and show the text.
+//! answered CLUSTER_AUTHORIZATION_FAILED with a text that says why: the one code that both Java and librdkafka take as
+//! fatal here without hiding the text. (librdkafka asks again for ever after UNSUPPORTED_VERSION.)
 use std::sync::Arc;
 
 use odradek_metadata::BrokerImage;
@@ -30,7 +30,7 @@ pub(crate) fn handle(
     };
     if request.key_type != GROUP {
         let (code, message) = match request.key_type {
-            TRANSACTION => (ErrorCode::UnsupportedVersion, "this broker does not support transactions yet"),
+            TRANSACTION => (ErrorCode::ClusterAuthorizationFailed, "this broker does not support transactions yet"),
             _ => (ErrorCode::InvalidRequest, "unknown coordinator type"),
         };
         return Answer::now(respond(version, &keys, |_| Err((code, message))));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! InitProducerId (22): an id for an idempotent producer, out of blocks that are this broker's alone.
 //!
-//! A transactional id is answered UNSUPPORTED_VERSION (see `find_coordinator`): fatal for clients, and true.
+//! A transactional id is answered UNSUPPORTED_VERSION (`find_coordinator` refuses earlier): fatal for clients, and true.
 use std::sync::Arc;
 
 use odradek_wire::ErrorCode;
