@@ -245,7 +245,8 @@ async fn ids_are_unique_transactions_are_refused_and_internal_topics_are_the_bro
             coordinator_keys: vec!["tx".into()],
             ..FindCoordinatorRequest::default()
         };
-        assert_eq!(client.call(find).await.unwrap().coordinators[0].error_code, 35);
+        // CLUSTER_AUTHORIZATION_FAILED: librdkafka asks for ever after any other code that is true.
+        assert_eq!(client.call(find).await.unwrap().coordinators[0].error_code, 31);
         let find = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..FindCoordinatorRequest::default() };
         assert_eq!(client.call(find).await.unwrap().coordinators[0].error_code, 0);
         let refused = produce(&mut client, "__consumer_offsets", batch(&[b"x"], now_ms())).await;
