@@ -49,6 +49,28 @@ pub enum AppendRefusal {
     Storage(#[from] StorageError),
 }
 
+/// Why a log did not take what a leader sent. Whole batches before the one that failed are in the log.
+#[derive(Debug, Error, Clone)]
+pub enum ReplicateRefusal {
+    /// A batch is damaged.
+    #[error("{message}")]
+    Corrupt {
+        /// The cause, for people.
+        message: Arc<str>,
+    },
+    /// A batch does not continue the log.
+    #[error("a batch begins at offset {found}, the log ends at {end}")]
+    NotNext {
+        /// Offset of the batch's first record.
+        found: Offset,
+        /// The log's end.
+        end: Offset,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
 /// Why a log gave no bytes.
 #[derive(Debug, Error, Clone)]
 pub enum LogReadError {
@@ -129,6 +151,18 @@ pub trait ReplicaLog: Debug + Send {
         now_ms: Timestamp,
     ) -> Result<LogAppended, AppendRefusal>;
 
+    /// Appends batches that a leader has stamped, as they are; checksums are checked, epochs and producers noted. A
+    /// last batch that is cut off is left out. Returns the new end.
+    fn append_replicated(&mut self, batches: &[u8], now_ms: Timestamp) -> Result<Offset, ReplicateRefusal>;
+
+    /// Cuts the log so that it ends at or before `offset`, and forgets epochs that begin at or after that end. Durable
+    /// when it returns, except for the recovery point: its checkpoint must be written before the next append.
+    /// Returns the new end.
+    fn truncate_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<Offset, StorageError>;
+
+    /// Removes everything, epochs too, and begins anew at `offset`. As durable as [`Self::truncate_to`].
+    fn truncate_fully(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), StorageError>;
+
     /// First offset that can be read.
     fn log_start_offset(&self) -> Offset;
 
@@ -145,7 +179,7 @@ pub trait ReplicaLog: Debug + Send {
     /// rule 29. `None` for an epoch above the latest, or if no epoch is known.
     fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
 
-    /// Leader epoch of the record at an offset, if known.
+    /// Leader epoch of the record at an offset, if known; at the log's end the latest.
     fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch>;
 
     /// Takes new settings; they hold from the next append on.

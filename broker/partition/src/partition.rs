@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One replica: its log, its reign if it leads, its high watermark, and who waits for it. Messages and time come in,
-//! effects go out; the only I/O is the log's own.
+//! One replica: its log, its role, its high watermark, and who waits for it. Messages and time come in, effects go out;
+//! the only I/O is the log's own. This file has what clients see; `partition/` has the roles and what each does.
+
+mod deletion;
+mod fetches;
+mod following;
+#[cfg(test)]
+mod fork;
+mod roles;
 
 use std::sync::Arc;
 
-use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicIdPartition, TopicSettings};
+use odradek_model::{LeaderEpoch, Offset, PartitionEpoch, Timestamp, TopicIdPartition, TopicSettings};
 use odradek_records::ValidatedBatch;
 
+pub use self::deletion::{DeleteOutcome, DeleteRequested};
+pub use self::fetches::{FollowerFetch, FollowerFetched};
+use crate::brokers::LocalBroker;
 use crate::error::{AppendError, LeadershipError};
-use crate::leader::{Leader, Leadership};
+use crate::follower::Follower;
+use crate::isr::IsrChange;
+use crate::leader::Leader;
 use crate::log_port::{FlushDone, FlushJob, ReplicaLog, ReplicaReader, StorageError};
+use crate::planted::{Planted, PlantedBug};
+use crate::time::MonotonicTime;
 use crate::view::{Isolation, PartitionView, check_epoch};
 use crate::waits::{WaitError, WaitToken, Waiting, Waits};
 
@@ -92,8 +106,29 @@ pub enum Effect {
         /// With what.
         outcome: ProduceOutcome,
     },
+    /// Answer the deletion.
+    WakeDeletion {
+        /// Who.
+        token: WaitToken,
+        /// With what.
+        outcome: DeleteOutcome,
+    },
     /// Take [`Partition::flush_job`], run it outside of the lock, report by [`Partition::flushed`].
     Flush,
+    /// The log was cut back: write the checkpoints of recovery point, high watermark and log start, then report by
+    /// [`Partition::checkpointed`]. Nothing is appended before.
+    Checkpoint,
+    /// Send this to the controller and report by [`Partition::isr_answered`]. Attempts after the first are to be sent
+    /// no sooner than 50 ms after the one before.
+    ProposeIsr(IsrChange),
+}
+
+#[derive(Debug)]
+enum Role {
+    /// The partition has no leader, or nothing has been heard yet.
+    Idle,
+    Leader(Leader),
+    Follower(Follower),
 }
 
 /// One replica of one partition. All calls are quick except for the log's writes; reading goes through a
@@ -101,15 +136,25 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Partition {
     id: TopicIdPartition,
+    local: LocalBroker,
     settings: PartitionSettings,
     log: Box<dyn ReplicaLog>,
     reader: Arc<dyn ReplicaReader>,
-    leader: Option<Leader>,
+    role: Role,
+    /// Of the newest decision taken; older ones are ignored.
+    epochs: (LeaderEpoch, PartitionEpoch),
+    /// The latest time heard of, for calls that bring none.
+    now: MonotonicTime,
     high_watermark: Offset,
     flush_running: bool,
+    /// The log was cut and the checkpoint of its recovery point is not written yet.
+    checkpoint_due: bool,
+    /// Of the next question to a leader.
+    next_ask: u64,
     /// Set by a failed sync or by [`Partition::close`]; nothing is taken any more.
     closed: Option<ProduceOutcome>,
     waits: Waits,
+    planted: Planted,
 }
 
 impl Partition {
@@ -117,6 +162,7 @@ impl Partition {
     /// (0 if nothing); nothing between it and the log's end counts as committed before a leader says so.
     pub fn new(
         id: TopicIdPartition,
+        local: LocalBroker,
         settings: PartitionSettings,
         log: Box<dyn ReplicaLog>,
         checkpointed_high_watermark: Offset,
@@ -125,13 +171,19 @@ impl Partition {
         let high_watermark = checkpointed_high_watermark.clamp(log.log_start_offset(), log.log_end_offset());
         Self {
             id,
+            local,
             settings,
             reader,
-            leader: None,
+            role: Role::Idle,
+            epochs: (-1, -1),
+            now: MonotonicTime(i64::MIN),
             high_watermark,
             flush_running: false,
+            checkpoint_due: false,
+            next_ask: 0,
             closed: None,
             waits: Waits::default(),
+            planted: Planted::default(),
             log,
         }
     }
@@ -166,11 +218,6 @@ impl Partition {
         self.log.size_bytes()
     }
 
-    /// The present reign, if this replica leads.
-    pub fn leadership(&self) -> Option<&Leadership> {
-        self.leader.as_ref().map(|leader| &leader.leadership)
-    }
-
     /// Whether the log takes nothing any more because a failure left it in doubt; only a restart helps.
     pub fn has_failed(&self) -> bool {
         self.log.has_failed()
@@ -183,7 +230,7 @@ impl Partition {
 
     /// Whether fewer replicas are in sync than the topic demands; false unless leading.
     pub fn is_under_min_in_sync(&self) -> bool {
-        self.leader.as_ref().is_some_and(|leader| !leader.has_enough_in_sync(self.settings.min_insync_replicas))
+        self.reign().is_some_and(|leader| !leader.has_enough_in_sync(self.settings.min_insync_replicas))
     }
 
     /// Takes new settings, the log's too; a smaller minimum may commit what was frozen.
@@ -191,47 +238,6 @@ impl Partition {
         self.settings = PartitionSettings::new(settings);
         self.log.set_settings(settings);
         self.advance()
-    }
-
-    /// Begins a reign, or continues it with another ISR. A decision older than the present one is ignored. The epoch
-    /// and where it begins are durable before anything is served.
-    pub fn lead(&mut self, leadership: Leadership) -> Result<Vec<Effect>, StorageError> {
-        if self.closed.is_some() {
-            return Ok(Vec::new());
-        }
-        let same_reign = match &self.leader {
-            Some(now) => {
-                let (new, now) = (&leadership, &now.leadership);
-                if (new.leader_epoch, new.partition_epoch) < (now.leader_epoch, now.partition_epoch) {
-                    return Ok(Vec::new());
-                }
-                new.leader_epoch == now.leader_epoch
-            }
-            None => false,
-        };
-        match &mut self.leader {
-            Some(leader) if same_reign => leader.leadership = leadership,
-            leader => {
-                let epoch_start_offset = self.log.log_end_offset();
-                self.log.assign_epoch(leadership.leader_epoch, epoch_start_offset)?;
-                *leader = Some(Leader { leadership, epoch_start_offset });
-            }
-        }
-        Ok(self.advance())
-    }
-
-    /// Ends the reign: everyone who waits is woken and will find another leader.
-    pub fn resign(&mut self) -> Vec<Effect> {
-        self.leader = None;
-        self.wake_all(ProduceOutcome::NotLeader)
-    }
-
-    /// Ends the partition's life here (deleted, or the broker stops): everyone who waits is woken, nothing is taken
-    /// any more.
-    pub fn close(&mut self) -> Vec<Effect> {
-        self.leader = None;
-        self.closed = Some(ProduceOutcome::NotLeader);
-        self.wake_all(ProduceOutcome::NotLeader)
     }
 
     /// Whether a [`FlushJob`] was taken whose end has not been reported.
@@ -257,6 +263,10 @@ impl Partition {
     ) -> Result<(Appended, Vec<Effect>), AppendError> {
         let (min_in_sync, in_sync, leader_epoch) = {
             let leader = self.leader(expected_epoch)?;
+            if self.checkpoint_due {
+                // The client asks again; the checkpoint is on its way.
+                return Err(LeadershipError::NotLeader.into());
+            }
             let leadership = &leader.leadership;
             (leader.min_in_sync(self.settings.min_insync_replicas), leadership.in_sync.len(), leadership.leader_epoch)
         };
@@ -271,7 +281,9 @@ impl Partition {
         } else {
             assert_eq!(self.log.log_end_offset(), required_offset, "a batch is appended at the end");
             self.waits.appended(required_offset, size);
-            self.advance()
+            let mut effects = self.advance();
+            self.wake_followers(&mut effects);
+            effects
         };
         let appended = Appended {
             base_offset: appended.base_offset,
@@ -289,11 +301,11 @@ impl Partition {
         if let Some(outcome) = self.closed {
             return Ok(ProduceWait::Done(outcome));
         }
-        if self.leader.is_none() {
+        let Some(leader) = self.reign() else {
             return Ok(ProduceWait::Done(ProduceOutcome::NotLeader));
-        }
+        };
         if self.high_watermark >= required_offset {
-            return Ok(ProduceWait::Done(self.committed_outcome()));
+            return Ok(ProduceWait::Done(self.committed_outcome(leader)));
         }
         self.waits.wait_committed(token, required_offset)?;
         Ok(ProduceWait::Registered)
@@ -312,7 +324,7 @@ impl Partition {
         isolation: Isolation,
     ) -> Result<Waiting, WaitError> {
         let visible_end = self.visible_end(isolation);
-        if self.leader.is_none() || visible_end > seen_end.max(fetch_offset) {
+        if matches!(self.role, Role::Idle) || visible_end > seen_end.max(fetch_offset) {
             return Ok(Waiting::Ready);
         }
         if wanted_bytes <= 1 || fetch_offset > visible_end {
@@ -331,15 +343,31 @@ impl Partition {
     /// What reading needs, to be used without the partition. Fails unless this replica leads at that epoch.
     pub fn view(&self, requested_epoch: Option<LeaderEpoch>) -> Result<PartitionView, LeadershipError> {
         let leader = self.leader(requested_epoch)?;
-        Ok(PartitionView {
+        Ok(self.view_from(leader.epoch_start_offset))
+    }
+
+    /// As [`Self::view`], for a consumer that may read from a follower too (KIP-392): up to this replica's own high
+    /// watermark (rule 31).
+    pub fn replica_view(&self, requested_epoch: Option<LeaderEpoch>) -> Result<PartitionView, LeadershipError> {
+        self.check_open(requested_epoch)?;
+        match &self.role {
+            Role::Leader(leader) => Ok(self.view_from(leader.epoch_start_offset)),
+            // Only a leader may have to hold answers back until its epoch has begun.
+            Role::Follower(_) => Ok(self.view_from(self.log.log_start_offset())),
+            Role::Idle => Err(LeadershipError::NotLeader),
+        }
+    }
+
+    fn view_from(&self, epoch_start_offset: Offset) -> PartitionView {
+        PartitionView {
             reader: Arc::clone(&self.reader),
-            leader_epoch: leader.leadership.leader_epoch,
-            epoch_start_offset: leader.epoch_start_offset,
+            leader_epoch: self.epochs.0,
+            epoch_start_offset,
             log_start_epoch: self.log.epoch_at(self.log.log_start_offset()),
             high_watermark: self.high_watermark,
             last_stable_offset: self.visible_end(Isolation::ReadCommitted),
             log_end_offset: self.log.log_end_offset(),
-        })
+        }
     }
 
     /// Where an epoch ends (rule 29): the largest known epoch at or below `epoch` and its end; `None` (-1/-1 on the
@@ -389,20 +417,30 @@ impl Partition {
             }
             Err(error) => {
                 tracing::error!(partition = %self.id.topic_partition, %error, "a sync failed, the partition is closed");
-                self.leader = None;
-                self.closed = Some(ProduceOutcome::StorageFailed);
-                self.wake_all(ProduceOutcome::StorageFailed)
+                self.close_with(ProduceOutcome::StorageFailed)
             }
         }
     }
 
-    fn leader(&self, requested_epoch: Option<LeaderEpoch>) -> Result<&Leader, LeadershipError> {
+    /// The present reign, if this replica leads.
+    fn reign(&self) -> Option<&Leader> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader),
+            Role::Idle | Role::Follower(_) => None,
+        }
+    }
+
+    /// The epoch is compared before anything else (rule 27): a replica that has not heard yet that it leads says so.
+    fn check_open(&self, requested_epoch: Option<LeaderEpoch>) -> Result<(), LeadershipError> {
         if self.closed.is_some() {
             return Err(LeadershipError::Closed);
         }
-        let leader = self.leader.as_ref().ok_or(LeadershipError::NotLeader)?;
-        check_epoch(leader.leadership.leader_epoch, requested_epoch)?;
-        Ok(leader)
+        check_epoch(self.epochs.0, requested_epoch)
+    }
+
+    fn leader(&self, requested_epoch: Option<LeaderEpoch>) -> Result<&Leader, LeadershipError> {
+        self.check_open(requested_epoch)?;
+        self.reign().ok_or(LeadershipError::NotLeader)
     }
 
     /// The end that a consumer may see. Without transactions both isolations see the same.
@@ -410,49 +448,76 @@ impl Partition {
         self.high_watermark
     }
 
-    fn committed_outcome(&self) -> ProduceOutcome {
-        if self.is_under_min_in_sync() {
+    /// Whether the ISR is large enough now for what is committed to count (rule 12); who is about to join counts.
+    fn committed_outcome(&self, leader: &Leader) -> ProduceOutcome {
+        if leader.maximal_isr_len() < leader.min_in_sync(self.settings.min_insync_replicas) {
             ProduceOutcome::NotEnoughReplicasAfterAppend
         } else {
             ProduceOutcome::Committed
         }
     }
 
-    /// Moves the high watermark as far as it may, wakes whom that serves, and asks for a sync if one is due.
+    /// Whether fetches and acknowledgements wait until records are forced to the disk.
+    fn forces_every_record(&self) -> bool {
+        self.settings.flush_messages.is_some_and(|messages| messages <= 1)
+    }
+
+    fn is_flush_due(&self) -> bool {
+        let unforced = self.log.log_end_offset() - self.log.recovery_point();
+        let many = |messages: u64| unforced >= i64::try_from(messages.max(1)).unwrap_or(i64::MAX);
+        self.log.has_sealed_unflushed() || self.settings.flush_messages.is_some_and(many)
+    }
+
+    /// Asks for a sync if one is due, moves the high watermark of a leader as far as it may, and wakes whom that serves.
     fn advance(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let Some(leader) = &self.leader else {
+        if !matches!(self.role, Role::Idle) && !self.flush_running && self.is_flush_due() {
+            effects.push(Effect::Flush);
+        }
+        let Some(leader) = self.reign() else {
             return effects;
         };
         let log_end = self.log.log_end_offset();
-        let flushed_through = self.log.recovery_point();
-        let mut committed = log_end;
-        let mut due = self.log.has_sealed_unflushed();
-        if let Some(messages) = self.settings.flush_messages {
-            if messages <= 1 {
-                committed = committed.min(flushed_through);
-            }
-            due |= log_end - flushed_through >= i64::try_from(messages.max(1)).unwrap_or(i64::MAX);
-        }
-        if due && !self.flush_running {
-            effects.push(Effect::Flush);
-        }
-        let may_move = leader.is_alone() && leader.has_enough_in_sync(self.settings.min_insync_replicas);
-        if may_move && committed > self.high_watermark {
-            self.high_watermark = committed;
-            let mut woken = Vec::new();
-            self.waits.visible_to(committed, &mut woken);
-            effects.extend(woken.drain(..).map(Effect::WakeFetch));
-            self.waits.committed_to(committed, &mut woken);
-            let outcome = self.committed_outcome();
-            effects.extend(woken.into_iter().map(|token| Effect::WakeProduce { token, outcome }));
+        let own_end = if self.forces_every_record() { log_end.min(self.log.recovery_point()) } else { log_end };
+        let may_move = leader.has_enough_in_sync(self.settings.min_insync_replicas)
+            || self.planted.has(PlantedBug::HighWatermarkMovesUnderMinIsr);
+        let committed = leader.committed_end(own_end, log_end, &self.local, self.now, self.planted);
+        if let Some(committed) = committed.filter(|committed| may_move && *committed > self.high_watermark) {
+            self.raise_high_watermark(committed, &mut effects);
+        } else if self.planted.has(PlantedBug::HighWatermarkFalls) {
+            self.high_watermark = committed.unwrap_or(0);
         }
         effects
     }
 
+    /// Moves the high watermark up and wakes whom that serves.
+    fn raise_high_watermark(&mut self, to: Offset, effects: &mut Vec<Effect>) {
+        assert!(to > self.high_watermark, "the high watermark rises");
+        assert!(to <= self.log.log_end_offset(), "what is committed is in the log");
+        self.high_watermark = to;
+        let mut woken = Vec::new();
+        self.waits.visible_to(to, &mut woken);
+        effects.extend(woken.drain(..).map(Effect::WakeFetch));
+        if let Role::Leader(leader) = &self.role {
+            let outcome = self.committed_outcome(leader);
+            self.waits.committed_to(to, &mut woken);
+            effects.extend(woken.into_iter().map(|token| Effect::WakeProduce { token, outcome }));
+        }
+    }
+
+    /// Wakes followers' fetches that wait for what lies below the log's end.
+    fn wake_followers(&mut self, effects: &mut Vec<Effect>) {
+        let mut woken = Vec::new();
+        self.waits.appended_to(self.log.log_end_offset(), &mut woken);
+        effects.extend(woken.into_iter().map(Effect::WakeFetch));
+    }
+
+    /// Whoever waits finds another leader, or the partition gone.
     fn wake_all(&mut self, outcome: ProduceOutcome) -> Vec<Effect> {
-        let (fetches, produces) = self.waits.drain();
-        let produces = produces.into_iter().map(|token| Effect::WakeProduce { token, outcome });
-        fetches.into_iter().map(Effect::WakeFetch).chain(produces).collect()
+        let drained = self.waits.drain();
+        let produces = drained.produces.into_iter().map(|token| Effect::WakeProduce { token, outcome });
+        let deletion = DeleteOutcome::NotLeader;
+        let deletions = drained.deletions.into_iter().map(|token| Effect::WakeDeletion { token, outcome: deletion });
+        drained.fetches.into_iter().map(Effect::WakeFetch).chain(produces).chain(deletions).collect()
     }
 }

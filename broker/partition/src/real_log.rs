@@ -9,7 +9,8 @@ use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicSettings};
 use odradek_records::ValidatedBatch;
 
 use crate::log_port::{
-    AppendRefusal, FlushDone, FlushJob, LogAppended, LogReadError, ReplicaLog, ReplicaReader, StorageError, TimedOffset,
+    AppendRefusal, FlushDone, FlushJob, LogAppended, LogReadError, ReplicaLog, ReplicaReader, ReplicateRefusal,
+    StorageError, TimedOffset,
 };
 
 impl ReplicaLog for Log {
@@ -26,6 +27,18 @@ impl ReplicaLog for Log {
             log_append_time_ms: appended.log_append_time_ms,
             duplicate: appended.duplicate,
         })
+    }
+
+    fn append_replicated(&mut self, batches: &[u8], now_ms: Timestamp) -> Result<Offset, ReplicateRefusal> {
+        Log::append_replicated(self, batches, now_ms).map_err(replicate_refusal)
+    }
+
+    fn truncate_to(&mut self, offset: Offset, now_ms: Timestamp) -> Result<Offset, StorageError> {
+        Log::truncate_to(self, offset, now_ms).map_err(storage_error)
+    }
+
+    fn truncate_fully(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), StorageError> {
+        Log::truncate_fully(self, offset, now_ms).map_err(storage_error)
     }
 
     fn log_start_offset(&self) -> Offset {
@@ -149,6 +162,19 @@ fn append_refusal(error: odradek_log::AppendError) -> AppendRefusal {
         }
         Log::Disk(error) => StorageError { no_space: error.is_no_space(), message: error.to_string().into() }.into(),
         error @ (Log::NotNext { .. } | Log::Batch(_) | Log::Failed { .. }) => {
+            StorageError { no_space: false, message: error.to_string().into() }.into()
+        }
+    }
+}
+
+fn replicate_refusal(error: odradek_log::AppendError) -> ReplicateRefusal {
+    use odradek_log::AppendError as Log;
+    match error {
+        Log::NotNext { found, end } => ReplicateRefusal::NotNext { found, end },
+        Log::Batch(error) => ReplicateRefusal::Corrupt { message: error.to_string().into() },
+        Log::Disk(error) => StorageError { no_space: error.is_no_space(), message: error.to_string().into() }.into(),
+        // Producers are noted without judging; should that change, the copy must not go on either.
+        error @ (Log::Failed { .. } | Log::OutOfOrderSequence { .. } | Log::InvalidProducerEpoch { .. }) => {
             StorageError { no_space: false, message: error.to_string().into() }.into()
         }
     }

@@ -70,7 +70,7 @@ pub struct Fetched {
     pub log_start_offset: Offset,
 }
 
-/// The leader's watermarks at one moment and its log's reading side.
+/// A replica's watermarks at one moment and its log's reading side.
 #[derive(Clone, Debug)]
 pub struct PartitionView {
     pub(crate) reader: Arc<dyn ReplicaReader>,
@@ -151,6 +151,24 @@ impl PartitionView {
             last_stable_offset: self.last_stable_offset,
             log_start_offset: start,
         })
+    }
+
+    /// Batches from `offset` up to the log's end, committed or not, for a follower whose fetch was found good
+    /// ([`crate::Partition::follower_fetch`]).
+    pub fn read_for_follower(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        first_batch_always: bool,
+    ) -> Result<Fetched, ReadError> {
+        let log_start_offset = self.log_start_offset();
+        let records = if offset < self.log_end_offset && (max_bytes > 0 || first_batch_always) {
+            self.reader.read(offset, self.log_end_offset, max_bytes, first_batch_always)?
+        } else {
+            Bytes::new()
+        };
+        let (high_watermark, last_stable_offset) = (self.high_watermark, self.last_stable_offset);
+        Ok(Fetched { records, high_watermark, last_stable_offset, log_start_offset })
     }
 
     /// Looks an offset up (rule 32). May block on the disk for times.

@@ -62,6 +62,10 @@ enum Need {
     Visible(i64),
     /// A fetch: so many visible bytes counted in all.
     VisibleBytes(i64),
+    /// A follower's fetch: the log's end at or above.
+    Appended(i64),
+    /// A deletion: the low watermark at or above.
+    Deleted(i64),
 }
 
 /// The requests that wait for one partition.
@@ -71,7 +75,17 @@ pub(crate) struct Waits {
     committed: Thresholds,
     visible: Thresholds,
     visible_bytes: Thresholds,
+    appended: Thresholds,
+    deleted: Thresholds,
     bytes: VisibleBytes,
+}
+
+/// Everyone who waited.
+#[derive(Debug, Default)]
+pub(crate) struct Drained {
+    pub(crate) fetches: Vec<WaitToken>,
+    pub(crate) produces: Vec<WaitToken>,
+    pub(crate) deletions: Vec<WaitToken>,
 }
 
 impl Waits {
@@ -91,6 +105,21 @@ impl Waits {
         self.insert(token, Need::VisibleBytes(needed))
     }
 
+    /// Waits until the log's end is above `offset`.
+    pub(crate) fn wait_appended(&mut self, token: WaitToken, offset: Offset) -> Result<(), WaitError> {
+        self.insert(token, Need::Appended(offset.saturating_add(1)))
+    }
+
+    /// Waits until the low watermark reaches `offset`.
+    pub(crate) fn wait_deleted(&mut self, token: WaitToken, offset: Offset) -> Result<(), WaitError> {
+        self.insert(token, Need::Deleted(offset))
+    }
+
+    /// Whether a deletion waits: only then does anyone care for the low watermark.
+    pub(crate) fn has_deletions(&self) -> bool {
+        !self.deleted.ordered.is_empty()
+    }
+
     fn insert(&mut self, token: WaitToken, need: Need) -> Result<(), WaitError> {
         if self.needs.len() >= WAITS_MAX {
             return Err(WaitError::TooMany);
@@ -107,6 +136,8 @@ impl Waits {
             Need::Committed(needed) => (&mut self.committed, needed),
             Need::Visible(needed) => (&mut self.visible, needed),
             Need::VisibleBytes(needed) => (&mut self.visible_bytes, needed),
+            Need::Appended(needed) => (&mut self.appended, needed),
+            Need::Deleted(needed) => (&mut self.deleted, needed),
         }
     }
 
@@ -142,21 +173,41 @@ impl Waits {
         self.forget(&woken[start..]);
     }
 
+    /// The log's end has moved to `offset`: which followers' fetches are woken.
+    pub(crate) fn appended_to(&mut self, offset: Offset, woken: &mut Vec<WaitToken>) {
+        let start = woken.len();
+        self.appended.reached(offset, woken);
+        self.forget(&woken[start..]);
+    }
+
+    /// The low watermark has moved to `offset`: which deletions are woken.
+    pub(crate) fn deleted_to(&mut self, offset: Offset, woken: &mut Vec<WaitToken>) {
+        let start = woken.len();
+        self.deleted.reached(offset, woken);
+        self.forget(&woken[start..]);
+    }
+
+    /// The log was cut back to `end`: what was above will not become visible.
+    pub(crate) fn truncated_to(&mut self, end: Offset) {
+        self.bytes.truncated_to(end);
+    }
+
     fn forget(&mut self, woken: &[WaitToken]) {
         for token in woken {
             self.needs.remove(token);
         }
     }
 
-    /// Everyone is woken, because the partition goes away or changes hands: fetches, then produces.
-    pub(crate) fn drain(&mut self) -> (Vec<WaitToken>, Vec<WaitToken>) {
+    /// Everyone is woken, because the partition goes away or changes hands.
+    pub(crate) fn drain(&mut self) -> Drained {
         self.needs.clear();
-        let mut fetches = Vec::new();
-        self.visible.reached(i64::MAX, &mut fetches);
-        self.visible_bytes.reached(i64::MAX, &mut fetches);
-        let mut produces = Vec::new();
-        self.committed.reached(i64::MAX, &mut produces);
-        (fetches, produces)
+        let mut drained = Drained::default();
+        for fetches in [&mut self.visible, &mut self.visible_bytes, &mut self.appended] {
+            fetches.reached(i64::MAX, &mut drained.fetches);
+        }
+        self.committed.reached(i64::MAX, &mut drained.produces);
+        self.deleted.reached(i64::MAX, &mut drained.deletions);
+        drained
     }
 
     /// How many requests wait.
@@ -185,6 +236,14 @@ impl VisibleBytes {
             let (before, _) = *self.pending.back().expect("the bound is above zero");
             *self.merged.entry(before).or_default() += size;
         }
+    }
+
+    fn truncated_to(&mut self, end: Offset) {
+        while self.pending.back().is_some_and(|(next, _)| *next > end) {
+            self.pending.pop_back();
+        }
+        // A merged stretch begins at its key: what lies at or above the end is gone.
+        self.merged.retain(|begins, _| *begins < end);
     }
 
     fn visible_to(&mut self, offset: Offset) -> i64 {
@@ -256,6 +315,7 @@ mod tests {
                         let holds = |need: &Need| match need {
                             Need::Committed(needed) | Need::Visible(needed) => *needed <= committed,
                             Need::VisibleBytes(needed) => *needed <= visible_bytes,
+                            Need::Appended(_) | Need::Deleted(_) => unreachable!("not among the steps"),
                         };
                         let mut expected: Vec<_> =
                             model.iter().filter(|(_, need)| holds(need)).map(|(token, _)| *token).collect();
@@ -289,8 +349,8 @@ mod tests {
                 }
                 prop_assert_eq!(waits.len(), model.len());
             }
-            let (fetches, produces) = waits.drain();
-            prop_assert_eq!(fetches.len() + produces.len(), model.len());
+            let drained = waits.drain();
+            prop_assert_eq!(drained.fetches.len() + drained.produces.len(), model.len());
             prop_assert_eq!(waits.len(), 0);
         }
     }

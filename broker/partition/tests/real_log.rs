@@ -9,8 +9,8 @@ use odradek_disk::RealDisk;
 use odradek_log::{Log, LogOptions, LogSettings, SegmentCache};
 use odradek_model::{BrokerId, Offset, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
 use odradek_partition::{
-    Acks, AppendError, AppendRefusal, Effect, Isolation, Leadership, OffsetSpec, Partition, PartitionSettings,
-    ProduceOutcome, ProduceWait, ReadError, ReplicaLog, WaitToken,
+    Acks, AppendError, AppendRefusal, Effect, Isolation, Leadership, LocalBroker, MonotonicTime, OffsetSpec, Partition,
+    PartitionSettings, ProduceOutcome, ProduceWait, ReadError, ReplicaLog, WaitToken,
 };
 use odradek_records::{
     BatchBuilder, BatchOptions, Batches, Compression, ProduceRules, ValidatedBatch, validate_produced,
@@ -32,14 +32,14 @@ fn open(dir: &Path, settings: &TopicSettings, clean: bool, recovery_point: Offse
     };
     let cache = Arc::new(SegmentCache::new(16, 1 << 20));
     let (log, _) = Log::open(Arc::new(RealDisk), cache, options, NOW, &mut |_| {}).expect("opens");
-    Partition::new(id, PartitionSettings::new(settings), Box::new(log), 0)
+    Partition::new(id, LocalBroker::alone(BrokerId(1)), PartitionSettings::new(settings), Box::new(log), 0)
 }
 
 fn lead(partition: &mut Partition, leader_epoch: i32) -> Vec<Effect> {
     let alone = vec![BrokerId(1)];
     let leadership =
         Leadership { leader_epoch, partition_epoch: leader_epoch, replicas: alone.clone(), in_sync: alone };
-    partition.lead(leadership).expect("leads")
+    partition.lead(leadership, MonotonicTime(0)).expect("leads")
 }
 
 /// What a client sent, judged.

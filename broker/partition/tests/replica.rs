@@ -9,13 +9,15 @@ use odradek_model::{
 };
 use odradek_partition::{
     Acks, AppendError, AppendRefusal, Effect, FlushDone, FlushJob, Isolation, Leadership, LeadershipError,
-    ListOffsetsError, LogAppended, LogReadError, OffsetSpec, Partition, PartitionSettings, ProduceOutcome, ProduceWait,
-    ReadError, ReplicaLog, ReplicaReader, StorageError, TimedOffset, WaitToken, Waiting,
+    ListOffsetsError, LocalBroker, LogAppended, LogReadError, MonotonicTime, OffsetSpec, Partition, PartitionSettings,
+    ProduceOutcome, ProduceWait, ReadError, ReplicaLog, ReplicaReader, ReplicateRefusal, StorageError, TimedOffset,
+    WaitToken, Waiting,
 };
 use odradek_records::{BatchBuilder, BatchHeader, BatchOptions, Batches, ValidatedBatch};
 use proptest::prelude::*;
 
 const NOW: Timestamp = 1_700_000_000_000;
+const START: MonotonicTime = MonotonicTime(0);
 
 #[derive(Debug, Default)]
 struct State {
@@ -72,6 +74,18 @@ impl ReplicaLog for MemoryLog {
         state.batches.push((header, batch.to_vec()));
         let (base_offset, last_offset) = (header.base_offset, header.last_offset());
         Ok(LogAppended { base_offset, last_offset, log_append_time_ms: None, duplicate: false })
+    }
+
+    fn append_replicated(&mut self, _batches: &[u8], _now_ms: Timestamp) -> Result<Offset, ReplicateRefusal> {
+        unreachable!("these replicas follow nobody")
+    }
+
+    fn truncate_to(&mut self, _offset: Offset, _now_ms: Timestamp) -> Result<Offset, StorageError> {
+        unreachable!("these replicas follow nobody")
+    }
+
+    fn truncate_fully(&mut self, _offset: Offset, _now_ms: Timestamp) -> Result<(), StorageError> {
+        unreachable!("these replicas follow nobody")
     }
 
     fn log_start_offset(&self) -> Offset {
@@ -231,8 +245,8 @@ const PLAIN: PartitionSettings = PartitionSettings { min_insync_replicas: 1, flu
 
 fn leading(settings: PartitionSettings) -> (Partition, MemoryLog) {
     let log = MemoryLog::default();
-    let mut partition = Partition::new(id(), settings, Box::new(log.clone()), 0);
-    partition.lead(leadership(5, 1, 1, 1)).expect("leads");
+    let mut partition = Partition::new(id(), LocalBroker::alone(BrokerId(0)), settings, Box::new(log.clone()), 0);
+    partition.lead(leadership(5, 1, 1, 1), START).expect("leads");
     (partition, log)
 }
 
@@ -259,15 +273,15 @@ fn one_replica_commits_what_it_appends() {
 #[test]
 fn epochs_are_compared_and_only_leaders_serve() {
     let log = MemoryLog::default();
-    let mut partition = Partition::new(id(), PLAIN, Box::new(log.clone()), 0);
+    let mut partition = Partition::new(id(), LocalBroker::alone(BrokerId(0)), PLAIN, Box::new(log.clone()), 0);
     assert!(matches!(partition.view(None), Err(LeadershipError::NotLeader)));
-    partition.lead(leadership(5, 1, 1, 1)).expect("leads");
+    partition.lead(leadership(5, 1, 1, 1), START).expect("leads");
     assert_eq!(partition.view(Some(4)).err(), Some(LeadershipError::Fenced { requested: 4, current: 5 }));
     assert_eq!(partition.view(Some(6)).err(), Some(LeadershipError::Unknown { requested: 6, current: 5 }));
     let refused = partition.append(batch(1, NOW), Acks::Leader, Some(4), NOW).expect_err("fenced");
     assert!(matches!(refused, AppendError::Leadership(LeadershipError::Fenced { .. })));
     append(&mut partition, 2);
-    partition.lead(leadership(7, 2, 1, 1)).expect("leads");
+    partition.lead(leadership(7, 2, 1, 1), START).expect("leads");
     append(&mut partition, 2);
     assert_eq!(log.state().epochs, [(5, 0), (7, 2)]);
     assert_eq!(partition.epoch_end(5, Some(7)), Ok(Some((5, 2))));
@@ -276,9 +290,9 @@ fn epochs_are_compared_and_only_leaders_serve() {
     assert_eq!(partition.epoch_end(8, None), Ok(None));
     assert_eq!(partition.epoch_end(-1, None), Ok(None));
     // Late news of an earlier decision changes nothing; the same epoch with another ISR is not a new reign.
-    partition.lead(leadership(6, 9, 1, 1)).expect("ignored");
+    partition.lead(leadership(6, 9, 1, 1), START).expect("ignored");
     assert_eq!(partition.leadership().map(|leadership| leadership.leader_epoch), Some(7));
-    partition.lead(leadership(7, 3, 2, 1)).expect("leads on");
+    partition.lead(leadership(7, 3, 2, 1), START).expect("leads on");
     assert_eq!(log.state().epochs.len(), 2);
     partition.resign();
     assert!(matches!(partition.view(Some(7)), Err(LeadershipError::NotLeader)));
@@ -288,8 +302,8 @@ fn epochs_are_compared_and_only_leaders_serve() {
 fn an_epoch_that_cannot_be_stored_is_not_begun() {
     let log = MemoryLog::default();
     log.state().fail = true;
-    let mut partition = Partition::new(id(), PLAIN, Box::new(log), 0);
-    assert!(partition.lead(leadership(5, 1, 1, 1)).expect_err("disk full").no_space);
+    let mut partition = Partition::new(id(), LocalBroker::alone(BrokerId(0)), PLAIN, Box::new(log), 0);
+    assert!(partition.lead(leadership(5, 1, 1, 1), START).expect_err("disk full").no_space);
     assert!(matches!(partition.view(None), Err(LeadershipError::NotLeader)));
 }
 
@@ -301,7 +315,7 @@ fn too_few_in_sync_replicas_refuse_and_freeze() {
     append(&mut partition, 1);
     assert_eq!(partition.high_watermark(), 1);
     // With two replicas of which one is in sync, acks=all is refused and acks=1 stays invisible (rule 13).
-    partition.lead(leadership(5, 2, 2, 1)).expect("leads on");
+    partition.lead(leadership(5, 2, 2, 1), START).expect("leads on");
     assert!(partition.is_under_min_in_sync());
     let refused = partition.append(batch(1, NOW), Acks::All, None, NOW).expect_err("refused");
     assert!(matches!(refused, AppendError::NotEnoughReplicas { in_sync: 1, required: 2 }));
@@ -450,10 +464,10 @@ fn offsets_are_listed_by_rule_32() {
 fn a_new_leader_says_the_end_is_not_available_until_its_log_is_committed() {
     let log = MemoryLog::default();
     let settings = PartitionSettings { min_insync_replicas: 2, flush_messages: None };
-    let mut partition = Partition::new(id(), settings, Box::new(log), 0);
-    partition.lead(leadership(1, 1, 2, 1)).expect("leads");
+    let mut partition = Partition::new(id(), LocalBroker::alone(BrokerId(0)), settings, Box::new(log), 0);
+    partition.lead(leadership(1, 1, 2, 1), START).expect("leads");
     partition.append(batch(3, NOW), Acks::Leader, None, NOW).expect("acks=1");
-    partition.lead(leadership(2, 2, 2, 1)).expect("leads");
+    partition.lead(leadership(2, 2, 2, 1), START).expect("leads");
     let view = partition.view(None).expect("leads");
     assert!(matches!(view.list_offset(OffsetSpec::Latest, READ), Err(ListOffsetsError::NotAvailable)));
     assert!(matches!(view.list_offset(OffsetSpec::AtTime(1), READ), Err(ListOffsetsError::NotAvailable)));
@@ -505,7 +519,7 @@ fn closing_wakes_everyone_and_takes_nothing_more() {
         partition.append(batch(1, NOW), Acks::All, None, NOW),
         Err(AppendError::Leadership(LeadershipError::Closed))
     ));
-    assert!(partition.lead(leadership(9, 9, 1, 1)).expect("ignored").is_empty());
+    assert!(partition.lead(leadership(9, 9, 1, 1), START).expect("ignored").is_empty());
     partition.close_log().expect("closed");
 }
 
@@ -653,7 +667,7 @@ proptest! {
             effects.retain(|effect| *effect != Effect::Flush);
             let order = |effect: &Effect| match effect {
                 Effect::WakeFetch(token) | Effect::WakeProduce { token, .. } => *token,
-                Effect::Flush => WaitToken(u64::MAX),
+                other => panic!("not asked for: {other:?}"),
             };
             effects.sort_by_key(order);
             expected.sort_by_key(order);

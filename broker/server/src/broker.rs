@@ -11,7 +11,7 @@ use odradek_disk::DiskError;
 use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, PartitionImage, Reply, TopicImage};
 use odradek_model::{BrokerId, ClusterId, OFFSETS_TOPIC, TopicId, TopicPartition, TopicSettings};
 
-use odradek_partition::Leadership;
+use odradek_partition::{Leadership, LocalBroker, MonotonicTime};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -229,6 +229,7 @@ impl Broker {
             index,
             settings,
             producer_id_expiration_ms: self.settings.number("producer.id.expiration.ms"),
+            local: LocalBroker::alone(self.id),
             is_new,
         };
         if is_new {
@@ -256,7 +257,8 @@ impl Broker {
                 replicas: image.replicas.clone(),
                 in_sync: image.isr.clone(),
             };
-            match partition.lead(leadership) {
+            // Nobody follows a broker that is alone: no time matters.
+            match partition.lead(leadership, MonotonicTime(0)) {
                 Ok(asked) => effects = asked,
                 Err(error) => {
                     tracing::error!(topic = %topic.name, index, %error, "the replica is offline");

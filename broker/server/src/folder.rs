@@ -15,7 +15,7 @@ use odradek_log::{
     write_offset_checkpoint,
 };
 use odradek_model::{Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
-use odradek_partition::{Partition, PartitionSettings};
+use odradek_partition::{LocalBroker, Partition, PartitionSettings};
 use uuid::Uuid;
 
 use crate::health::LogRecovery;
@@ -63,6 +63,8 @@ pub struct WantedLog<'a> {
     pub settings: &'a TopicSettings,
     /// producer.id.expiration.ms.
     pub producer_id_expiration_ms: i64,
+    /// This broker, as its replicas see it.
+    pub local: LocalBroker,
     /// Whether the topic is new: the last run's checkpoints do not speak of it.
     pub is_new: bool,
 }
@@ -121,7 +123,8 @@ impl ReplicaFolder {
         let mut progress = |progress: RecoveryProgress| recovery.advance(progress.done);
         let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut progress)?;
         let id = TopicIdPartition { id: wanted.topic_id, topic_partition: at };
-        let partition = Partition::new(id, PartitionSettings::new(wanted.settings), Box::new(log), high_watermark);
+        let (local, settings) = (wanted.local.clone(), PartitionSettings::new(wanted.settings));
+        let partition = Partition::new(id, local, settings, Box::new(log), high_watermark);
         Ok((partition, report))
     }
 

@@ -309,6 +309,8 @@ impl Replica {
                         let _ = sender.send(outcome);
                     }
                 }
+                // A broker that is alone follows nobody, proposes no ISR and does not wait for deletions.
+                Effect::Checkpoint | Effect::ProposeIsr(_) | Effect::WakeDeletion { .. } => {}
                 // One sync per partition runs at a time and serves all appends before it; its end asks for the next.
                 // One waits for a thread at a time: it will serve all appends before it begins.
                 Effect::Flush => {

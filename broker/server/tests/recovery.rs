@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use odradek_disk::{Disk, SimulatedDisk};
 use odradek_model::{TopicId, TopicName, TopicSettings};
-use odradek_partition::{Acks, Leadership};
+use odradek_partition::{Acks, Leadership, LocalBroker, MonotonicTime};
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::folder::{ReplicaFolder, WantedLog};
 use odradek_server::health::Health;
@@ -27,6 +27,7 @@ fn bytes_move_within_one_log() {
         index: 0,
         settings: &settings,
         producer_id_expiration_ms: 86_400_000,
+        local: LocalBroker::alone(odradek_model::BrokerId(0)),
         is_new,
     };
 
@@ -40,7 +41,7 @@ fn bytes_move_within_one_log() {
         replicas: vec![odradek_model::BrokerId(0)],
         in_sync: vec![odradek_model::BrokerId(0)],
     };
-    partition.lead(leadership).unwrap();
+    partition.lead(leadership, MonotonicTime(0)).unwrap();
     for _ in 0..40 {
         let mut batch = BatchBuilder::new(BatchOptions::default());
         batch.append(1, None, Some(&vec![7; 200_000]), &[]);
