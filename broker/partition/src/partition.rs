@@ -485,7 +485,7 @@ impl Partition {
         if let Some(committed) = committed.filter(|committed| may_move && *committed > self.high_watermark) {
             self.raise_high_watermark(committed, &mut effects);
         } else if self.planted.has(PlantedBug::HighWatermarkFalls) {
-            self.high_watermark = committed.unwrap_or(0);
+            self.high_watermark = committed.unwrap_or(0).min(self.high_watermark);
         }
         effects
     }

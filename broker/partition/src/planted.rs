@@ -24,6 +24,8 @@ pub enum PlantedBug {
     HighWatermarkFalls,
     /// The high watermark moves below `min.insync.replicas` (before KIP-966).
     HighWatermarkMovesUnderMinIsr,
+    /// A leader that stays leader in a new epoch keeps what it knew of followers.
+    ProgressKeptOverEpochs,
     /// An ISR change whose outcome is unknown is taken for refused.
     UnknownOutcomeReverted,
 }

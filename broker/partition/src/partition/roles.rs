@@ -46,12 +46,17 @@ impl Partition {
                 leader.update(leadership, self.now);
             }
             role => {
-                let was_leader = matches!(role, Role::Leader(_));
-                *role = Role::Idle;
+                let before = std::mem::replace(role, Role::Idle);
                 let start = self.log.log_end_offset();
                 self.log.assign_epoch(leadership.leader_epoch, start)?;
-                self.role = Role::Leader(Leader::new(self.local.id, leadership, start, self.now));
-                if !was_leader {
+                let mut leader = Leader::new(self.local.id, leadership, start, self.now);
+                if let Role::Leader(before) = before {
+                    if self.planted.has(PlantedBug::ProgressKeptOverEpochs) {
+                        leader.followers = before.followers;
+                    }
+                    self.role = Role::Leader(leader);
+                } else {
+                    self.role = Role::Leader(leader);
                     effects = self.wake_all(ProduceOutcome::NotLeader);
                 }
             }

@@ -57,52 +57,62 @@ fn no_short_history_loses_or_hides_what_was_committed() {
         ("death", setup(two, 2, Budget { appends: 1, kills: 1, ..none }), &committed, narrow),
         ("moves", setup(all, 2, Budget { appends: 2, moves: 2, ..none }), &committed, narrow),
         ("lag", setup(all, 2, Budget { appends: 2, lags: 2, ..none }), &[], narrow),
-        ("faults", setup(two, 2, Budget { appends: 1, fences: 1, faults: 2, ..none }), &[], narrow),
+        ("faults", setup(two, 2, Budget { appends: 1, fences: 1, faults: 2, ..none }), &[], narrow - 1),
         ("loss", setup(two, 2, Budget { appends: 1, kills: 1, power_losses: 1, ..none }), &committed, narrow),
     ] {
-        report(name, &search_all(&setup, prefix, length, bound("ODRADEK_REPLICATION_STEPS", 1_000_000)));
+        report(name, &search_all(&setup, prefix, length, bound("ODRADEK_REPLICATION_STEPS", 3_000_000)));
     }
 }
 
 #[test]
 fn no_long_history_loses_or_hides_what_was_committed_and_all_come_right_again() {
-    let walks = bound("ODRADEK_REPLICATION_WALKS", 300) as u64;
+    let walks = bound("ODRADEK_REPLICATION_WALKS", 1_000) as u64;
     for (in_sync, min) in [(&[0, 1, 2][..], 2), (&[0, 1], 2), (&[0], 1), (&[0, 1, 2], 3)] {
         // A replica that loses records counts on another that has them.
         let power_losses = if min == 1 { 0 } else { ROUGH.power_losses };
         let setup = setup(in_sync, min, Budget { power_losses, ..ROUGH });
         for seed in 0..walks {
-            report(&format!("{in_sync:?} with a minimum of {min}"), &walk(&setup, seed, 120));
+            report(&format!("{in_sync:?} with a minimum of {min}"), &walk(&setup, &[], seed, 120));
         }
     }
 }
 
 /// The first seed whose history breaks a property, and how.
-fn find(bug: Option<PlantedBug>, setup: &Setup, length: usize, walks: u64) -> (u64, String) {
+fn find(bug: Option<PlantedBug>, setup: &Setup, prefix: &[Action], walks: u64) -> (u64, String) {
     let setup = Setup { bug, ..setup.clone() };
-    let found =
-        (0..walks).find_map(|seed| walk(&setup, seed, length).violation.map(|violation| (seed, violation.what)));
-    found.unwrap_or_else(|| panic!("{bug:?} was not found in {walks} histories"))
+    let violation = |seed| walk(&setup, prefix, seed, 120).violation.map(|violation| (seed, violation.what));
+    (0..walks).find_map(violation).unwrap_or_else(|| panic!("{bug:?} was not found in {walks} histories"))
 }
 
 #[test]
 fn every_planted_bug_is_found() {
     let rough = setup(&[0, 1], 2, ROUGH);
-    // A follower that still follows the leader before last is counted, and then cuts what was counted.
+    // Two have a record, the leadership went away and came back, and the leader in between does not know yet. To come
+    // that far by chance takes long.
     let moves = setup(&[0, 1, 2], 2, Budget { appends: 1, moves: 2, lags: 1, ..Budget::default() });
-    for (bug, setup, length) in [
-        (PlantedBug::HighWatermarkFromCommittedIsr, &rough, 120),
-        (PlantedBug::ShrinkBeforeCommit, &rough, 120),
-        (PlantedBug::FetchEpochUnchecked, &moves, 50),
-        (PlantedBug::LateAnswersTaken, &rough, 120),
-        (PlantedBug::TruncateToHighWatermark, &rough, 120),
-        (PlantedBug::JoinBelowEpochStart, &rough, 120),
-        (PlantedBug::BrokerEpochUnchecked, &rough, 120),
-        (PlantedBug::HighWatermarkFalls, &rough, 120),
-        (PlantedBug::HighWatermarkMovesUnderMinIsr, &rough, 120),
-        (PlantedBug::UnknownOutcomeReverted, &rough, 120),
+    let (leader, follower) = (BrokerId(0), BrokerId(2));
+    let mut fetch_on_its_way = vec![Action::Append(leader), Action::SendFetch(follower), Action::ServeFetch(follower)];
+    fetch_on_its_way.extend([Action::TakeAnswer(follower), Action::SendFetch(follower)]);
+    let mut fetch_served = [fetch_on_its_way.as_slice(), &[Action::ServeFetch(follower)]].concat();
+    for prefix in [&mut fetch_on_its_way, &mut fetch_served] {
+        prefix.extend([Action::MoveLeader(BrokerId(1)), Action::Hear(BrokerId(1)), Action::MoveLeader(leader)]);
+    }
+    for (bug, setup, prefix) in [
+        (PlantedBug::HighWatermarkFromCommittedIsr, &rough, &[][..]),
+        (PlantedBug::ShrinkBeforeCommit, &rough, &[]),
+        (PlantedBug::FetchEpochUnchecked, &moves, &fetch_on_its_way),
+        (PlantedBug::LateAnswersTaken, &rough, &[]),
+        (PlantedBug::TruncateToHighWatermark, &rough, &[]),
+        (PlantedBug::JoinBelowEpochStart, &rough, &[]),
+        (PlantedBug::BrokerEpochUnchecked, &rough, &[]),
+        (PlantedBug::HighWatermarkFalls, &rough, &[]),
+        (PlantedBug::HighWatermarkMovesUnderMinIsr, &rough, &[]),
+        (PlantedBug::ProgressKeptOverEpochs, &moves, &fetch_served),
+        (PlantedBug::UnknownOutcomeReverted, &rough, &[]),
     ] {
-        let (_, what) = find(Some(bug), setup, length, 100_000);
+        let (seed, what) = find(Some(bug), setup, prefix, 20_000);
+        // The same seed without the bug is good.
+        report("without the bug", &walk(setup, prefix, seed, 120));
         #[allow(clippy::print_stdout, reason = "what a search covered is its result")]
         {
             println!("{bug:?}: {what}");
@@ -115,6 +125,6 @@ fn a_controller_that_forgets_what_it_refused_lets_an_earlier_attempt_through() {
     let only_what_it_takes = Budget { appends: 1, fences: 1, faults: 1, ..Budget::default() };
     let remembering = setup(&[0, 1], 2, only_what_it_takes);
     let forgetful = Setup { controller_remembers_refusals: false, ..remembering.clone() };
-    let (seed, _) = find(None, &forgetful, 120, 20_000);
-    report("the same history where it remembers", &walk(&remembering, seed, 120));
+    let (seed, _) = find(None, &forgetful, &[], 20_000);
+    report("the same history where it remembers", &walk(&remembering, &[], seed, 120));
 }

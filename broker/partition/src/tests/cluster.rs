@@ -2,8 +2,9 @@
 //! A cluster at one moment and everything that may happen next. Replicas are the real ones; the controller, the
 //! network and time are the least that lets them meet every order of events.
 
+mod fingerprint;
+
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -51,6 +52,8 @@ pub(super) enum Action {
     Append(BrokerId),
     /// A broker hears the next metadata.
     Hear(BrokerId),
+    /// A broker hears the newest metadata and nothing of what was between.
+    HearNewest(BrokerId),
     SendFetch(BrokerId),
     ServeFetch(BrokerId),
     /// A fetch of an incarnation that is over arrives.
@@ -121,22 +124,6 @@ struct Fetch {
 struct Answered {
     plan: FetchPlan,
     answer: FetchAnswer,
-}
-
-/// An answer without what does not matter for what happens next.
-fn hash_answer(answered: Option<&Answered>, hasher: &mut impl Hasher) {
-    let Some(Answered { plan, answer }) = answered else { return 0.hash(hasher) };
-    hash_plan(plan, hasher);
-    match answer {
-        FetchAnswer::Records { records, high_watermark, .. } => (1, records, high_watermark).hash(hasher),
-        FetchAnswer::Diverging { epoch, end_offset } => (2, epoch, end_offset).hash(hasher),
-        FetchAnswer::OutOfRange => 3.hash(hasher),
-        FetchAnswer::Fenced => 4.hash(hasher),
-    }
-}
-
-fn hash_plan(plan: &FetchPlan, hasher: &mut impl Hasher) {
-    (plan.leader, plan.leader_epoch, plan.fetch_offset, plan.last_fetched_epoch).hash(hasher);
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -285,6 +272,9 @@ impl Cluster {
                 if broker.seen + 1 < self.history.len() {
                     actions.push(Action::Hear(id));
                 }
+                if broker.seen + 2 < self.history.len() {
+                    actions.push(Action::HearNewest(id));
+                }
                 if partition.leadership().is_some() {
                     if budget.appends > 0 {
                         actions.push(Action::Append(id));
@@ -367,6 +357,10 @@ impl Cluster {
             }
             Action::Hear(id) => {
                 self.broker_mut(id).seen += 1;
+                self.take_metadata(id);
+            }
+            Action::HearNewest(id) => {
+                self.broker_mut(id).seen = self.history.len() - 1;
                 self.take_metadata(id);
             }
             Action::SendFetch(id) => self.send_fetch(id),
@@ -538,48 +532,6 @@ impl Cluster {
             assert!(result.is_ok() || self_inflicted, "a good leader's answer cannot be acted upon: {result:?}");
             effects
         });
-    }
-
-    /// Names this moment among those that were searched.
-    pub(super) fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        let alive = || self.brokers.iter().filter(|broker| broker.partition.is_some());
-        let oldest = alive().map(|broker| broker.seen).min().unwrap_or(self.history.len());
-        for broker in &self.brokers {
-            broker.log.contents().hash(&mut hasher);
-            broker.epoch.hash(&mut hasher);
-            match &broker.partition {
-                Some(partition) => {
-                    (broker.seen - oldest).hash(&mut hasher);
-                    partition.fingerprint(&mut hasher);
-                }
-                None => u64::MAX.hash(&mut hasher),
-            }
-        }
-        self.history[oldest.min(self.history.len() - 1)..].hash(&mut hasher);
-        self.controller.hash(&mut hasher);
-        for requests in [&self.requests, &self.old_requests] {
-            for (id, fetch) in requests {
-                id.hash(&mut hasher);
-                hash_plan(&fetch.plan, &mut hasher);
-                fetch.request.hash(&mut hasher);
-            }
-            u64::MAX.hash(&mut hasher);
-        }
-        for id in all_brokers() {
-            hash_answer(self.answers.get(&id), &mut hasher);
-            hash_answer(self.late_answers.get(&id), &mut hasher);
-            // Whether the answer to what is on its way is still waited for.
-            let asked = self.requests.get(&id).map(|fetch| fetch.plan);
-            let answered = [&self.answers, &self.late_answers].map(|all| all.get(&id).map(|answered| answered.plan));
-            let waits = |plan: Option<FetchPlan>| {
-                plan.is_some() && self.replica(id).is_some_and(|partition| partition.waits_for(plan))
-            };
-            (waits(asked), answered.map(waits)).hash(&mut hasher);
-        }
-        (&self.isr_changes, &self.isr_answers).hash(&mut hasher);
-        (self.now, self.budget, &self.committed).hash(&mut hasher);
-        hasher.finish()
     }
 
     /// Ends all trouble and lets everything that is on its way arrive.

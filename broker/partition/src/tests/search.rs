@@ -111,7 +111,11 @@ impl Numbers {
 fn weight(action: Action) -> usize {
     match action {
         Action::ServeFetch(_) | Action::TakeAnswer(_) | Action::SendFetch(_) => 12,
-        Action::Hear(_) | Action::ServeIsrChange(_) | Action::TakeIsrAnswer(_) | Action::Unfence(_) => 8,
+        Action::Hear(_)
+        | Action::HearNewest(_)
+        | Action::ServeIsrChange(_)
+        | Action::TakeIsrAnswer(_)
+        | Action::Unfence(_) => 8,
         Action::Append(_) | Action::Restart(_) => 6,
         Action::Tick(_) | Action::TakeLateAnswer(_) | Action::ServeOldFetch(_) => 3,
         Action::LagTimePasses
@@ -126,12 +130,15 @@ fn weight(action: Action) -> usize {
     }
 }
 
-/// One history of `length` steps by seed; then all trouble ends and everything must come right again.
-pub(super) fn walk(setup: &Setup, seed: u64, length: usize) -> Searched {
+/// One history: `prefix`, then `length` steps by seed; then all trouble ends and everything must come right again.
+pub(super) fn walk(setup: &Setup, prefix: &[Action], seed: u64, length: usize) -> Searched {
     let mut numbers = Numbers(seed);
     let mut cluster = Cluster::new(setup);
-    let mut history = Vec::new();
+    let mut history = prefix.to_vec();
     let mut steps = 0;
+    for action in prefix {
+        cluster = step(&cluster, *action).expect("the search begins after what is good");
+    }
     let violation = loop {
         if steps == length {
             cluster.heal();
