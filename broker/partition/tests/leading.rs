@@ -258,6 +258,32 @@ fn a_leader_stores_its_epoch_before_it_serves() {
 }
 
 #[test]
+fn whoever_read_what_is_not_in_the_log_is_told_where_the_logs_part() {
+    let mut replicas = Replicas::new(2, plain(1));
+    for (epoch, records) in [(1, 2), (3, 4), (6, 1)] {
+        replicas.lead(0, epoch, epoch, &[0]);
+        replicas.append(0, records);
+    }
+    for (offset, last_epoch, expected) in [
+        (2, 1, None),
+        (3, 1, Some((1, 2))),
+        (6, 3, None),
+        (7, 3, Some((3, 6))),
+        (5, 5, Some((3, 6))),
+        (7, 6, None),
+        (8, 6, Some((6, 7))),
+        (0, 0, None),
+        (1, 0, Some((0, 0))),
+    ] {
+        assert_eq!(replicas.on(0).diverging(offset, last_epoch).expect("known"), expected, "{offset} in {last_epoch}");
+    }
+    replicas.on(0).delete_records(Some(3), None).expect("deleted");
+    for (offset, last_epoch) in [(7, 7), (7, -1), (2, 1)] {
+        assert!(replicas.on(0).diverging(offset, last_epoch).is_err(), "{offset} in {last_epoch}");
+    }
+}
+
+#[test]
 fn a_followers_fetch_waits_for_the_logs_end() {
     let mut replicas = Replicas::new(2, plain(2));
     replicas.elect(0, 1, 1, &[0, 1]);

@@ -5,7 +5,7 @@
 use odradek_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 
 use super::{Effect, Partition, Role};
-use crate::error::{FollowerFetchError, LeadershipError};
+use crate::error::{FollowerFetchError, LeadershipError, ReadError};
 use crate::planted::PlantedBug;
 use crate::read_replica::{ReadReplica, preferred_read_replica};
 use crate::time::MonotonicTime;
@@ -94,20 +94,37 @@ impl Partition {
         let (offset, start, end) = (fetch.fetch_offset, self.log.log_start_offset(), self.log.log_end_offset());
         let out_of_range = FollowerFetchError::OffsetOutOfRange { offset, start, end };
         if let Some(last_epoch) = fetch.last_fetched_epoch {
-            let Some((epoch, end_offset)) = self.log.epoch_end(last_epoch) else {
-                return Err(out_of_range);
-            };
-            if offset < start {
-                return Err(out_of_range);
-            }
-            if epoch < last_epoch || end_offset < offset {
-                return Ok(FollowerFetched::Diverging { epoch, end_offset });
+            match self.diverging(offset, last_epoch) {
+                Ok(None) => {}
+                Ok(Some((epoch, end_offset))) => return Ok(FollowerFetched::Diverging { epoch, end_offset }),
+                Err(_) => return Err(out_of_range),
             }
         }
         if offset < start || offset > end {
             return Err(out_of_range);
         }
         Ok(FollowerFetched::Read(self.view_from(leader.epoch_start_offset)))
+    }
+
+    /// Whether who has read up to `fetch_offset`, the last of it in `last_epoch`, has read what is not in this log: then
+    /// where this log ends in the largest epoch at or below. For followers and consumers alike (Fetch from version 12
+    /// on); to be asked under the same lock as the view.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange`: below the log start, or an epoch of which nothing is known.
+    pub fn diverging(
+        &self,
+        fetch_offset: Offset,
+        last_epoch: LeaderEpoch,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ReadError> {
+        let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
+        let known = if last_epoch < 0 { None } else { self.log.epoch_end(last_epoch) };
+        match known {
+            Some((epoch, epoch_end)) if fetch_offset >= start => {
+                Ok((epoch < last_epoch || epoch_end < fetch_offset).then_some((epoch, epoch_end)))
+            }
+            _ => Err(ReadError::OffsetOutOfRange { offset: fetch_offset, start, end }),
+        }
     }
 
     /// Waits until there is something for a follower to fetch. It has read (or found nothing) up to `seen_end`, the
