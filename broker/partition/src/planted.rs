@@ -26,6 +26,8 @@ pub enum PlantedBug {
     HighWatermarkMovesUnderMinIsr,
     /// A leader that stays leader in a new epoch keeps what it knew of followers.
     ProgressKeptOverEpochs,
+    /// The same metadata once more settles an ISR change that is on its way.
+    RepeatedMetadataSettles,
     /// An ISR change whose outcome is unknown is taken for refused.
     UnknownOutcomeReverted,
 }

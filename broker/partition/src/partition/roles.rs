@@ -37,7 +37,8 @@ impl Partition {
     pub fn lead(&mut self, leadership: Leadership, now: MonotonicTime) -> Result<Vec<Effect>, StorageError> {
         self.now = self.now.max(now);
         let epochs = (leadership.leader_epoch, leadership.partition_epoch);
-        if self.closed.is_some() || epochs <= self.epochs {
+        let again = epochs == self.epochs && !self.planted.has(PlantedBug::RepeatedMetadataSettles);
+        if self.closed.is_some() || epochs < self.epochs || again {
             return Ok(Vec::new());
         }
         let mut effects = Vec::new();

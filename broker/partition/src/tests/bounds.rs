@@ -108,6 +108,7 @@ fn every_planted_bug_is_found() {
         (PlantedBug::HighWatermarkFalls, &rough, &[]),
         (PlantedBug::HighWatermarkMovesUnderMinIsr, &rough, &[]),
         (PlantedBug::ProgressKeptOverEpochs, &moves, &fetch_served),
+        (PlantedBug::RepeatedMetadataSettles, &rough, &[]),
         (PlantedBug::UnknownOutcomeReverted, &rough, &[]),
     ] {
         let (seed, what) = find(Some(bug), setup, prefix, 20_000);
@@ -125,6 +126,8 @@ fn a_controller_that_forgets_what_it_refused_lets_an_earlier_attempt_through() {
     let only_what_it_takes = Budget { appends: 1, fences: 1, faults: 1, ..Budget::default() };
     let remembering = setup(&[0, 1], 2, only_what_it_takes);
     let forgetful = Setup { controller_remembers_refusals: false, ..remembering.clone() };
-    let (seed, _) = find(None, &forgetful, &[], 20_000);
-    report("the same history where it remembers", &walk(&remembering, &[], seed, 120));
+    let outside = BrokerId(2);
+    let prefix = [Action::SendFetch(outside), Action::ServeFetch(outside), Action::GiveUpIsrChange(0)];
+    let (seed, _) = find(None, &forgetful, &prefix, 20_000);
+    report("where it remembers", &walk(&remembering, &prefix, seed, 120));
 }

@@ -54,6 +54,8 @@ pub(super) enum Action {
     Hear(BrokerId),
     /// A broker hears the newest metadata and nothing of what was between.
     HearNewest(BrokerId),
+    /// A broker hears once more what it heard last.
+    HearAgain(BrokerId),
     SendFetch(BrokerId),
     ServeFetch(BrokerId),
     /// A fetch of an incarnation that is over arrives.
@@ -279,6 +281,9 @@ impl Cluster {
                     if budget.appends > 0 {
                         actions.push(Action::Append(id));
                     }
+                    if partition.pending_isr_change().is_some() && budget.faults > 0 {
+                        actions.push(Action::HearAgain(id));
+                    }
                     if partition.pending_isr_change().is_none() && self.isr_changes.len() < ISR_MESSAGES_MAX {
                         actions.push(Action::Tick(id));
                     }
@@ -361,6 +366,10 @@ impl Cluster {
             }
             Action::HearNewest(id) => {
                 self.broker_mut(id).seen = self.history.len() - 1;
+                self.take_metadata(id);
+            }
+            Action::HearAgain(id) => {
+                self.budget.faults -= 1;
                 self.take_metadata(id);
             }
             Action::SendFetch(id) => self.send_fetch(id),

@@ -119,6 +119,7 @@ fn weight(action: Action) -> usize {
         Action::Append(_) | Action::Restart(_) => 6,
         Action::Tick(_) | Action::TakeLateAnswer(_) | Action::ServeOldFetch(_) => 3,
         Action::LagTimePasses
+        | Action::HearAgain(_)
         | Action::LoseAnswer(_)
         | Action::DelayAnswer(_)
         | Action::GiveUpIsrChange(_)
