@@ -326,6 +326,22 @@ fn a_full_disk_is_waited_for_and_a_failing_one_ends_the_replica() {
 }
 
 #[test]
+fn a_cut_that_fails_ends_the_replica_even_if_the_disk_is_only_full() {
+    let mut replicas = Replicas::new(2, plain(1));
+    replicas.lead(1, 1, 1, &[1]);
+    replicas.append(1, 4);
+    replicas.elect(0, 2, 2, &[0]);
+    replicas.each[1].disk.set_capacity(Some(0));
+    let round = replicas.round(1);
+    assert!(matches!(round.result, Err(FollowError::Storage(_))));
+    assert_eq!(replicas.on(1).next_step(), FollowerStep::Nothing, "memory and disk may differ");
+    replicas.each[1].disk.set_capacity(None);
+    replicas.restart(1, 0);
+    replicas.follow(1, 0, 2, 2);
+    replicas.catch_up(1);
+}
+
+#[test]
 fn with_flush_messages_1_a_follower_claims_what_it_has_forced() {
     let mut replicas = Replicas::new(2, PartitionSettings { min_insync_replicas: 2, flush_messages: Some(1) });
     replicas.elect(0, 1, 1, &[0, 1]);

@@ -57,7 +57,7 @@ fn no_short_history_loses_or_hides_what_was_committed() {
         ("death", setup(two, 2, Budget { appends: 1, kills: 1, ..none }), &committed, narrow),
         ("moves", setup(all, 2, Budget { appends: 2, moves: 2, ..none }), &committed, narrow),
         ("lag", setup(all, 2, Budget { appends: 2, lags: 2, ..none }), &[], narrow),
-        ("faults", setup(two, 2, Budget { appends: 1, fences: 1, faults: 2, ..none }), &[], narrow - 1),
+        ("faults", setup(two, 2, Budget { appends: 1, fences: 1, faults: 2, ..none }), &[], narrow - 2),
         ("loss", setup(two, 2, Budget { appends: 1, kills: 1, power_losses: 1, ..none }), &committed, narrow),
     ] {
         report(name, &search_all(&setup, prefix, length, bound("ODRADEK_REPLICATION_STEPS", 3_000_000)));

@@ -88,33 +88,33 @@ impl Replicas {
         for broker in 0..count {
             let disk = SimulatedDisk::new(1);
             disk.create_dir_all(Path::new("/data")).expect("made");
-            let partition = replicas.open(broker, &disk, false, 0, 0);
+            let partition = replicas.open(broker, &disk, 0);
             replicas.each.push(Replica { disk, partition });
         }
         replicas
     }
 
-    fn open(&self, broker: i32, disk: &SimulatedDisk, clean: bool, recovery_point: Offset, hw: Offset) -> Partition {
+    fn open(&self, broker: i32, disk: &SimulatedDisk, high_watermark: Offset) -> Partition {
         let options = LogOptions {
             dir: "/data/orders-0".into(),
             topic_id: TopicId::ZERO,
             settings: LogSettings { segment_bytes: 1_500, ..LogSettings::default() },
-            clean,
-            recovery_point,
+            clean: false,
+            recovery_point: 0,
             log_start_offset: 0,
         };
         let port: Arc<dyn Disk> = Arc::new(disk.clone());
         let (log, _) = Log::open(port, Arc::default(), options, NOW, &mut |_| {}).expect("opens");
         let brokers = Arc::clone(&self.registered) as Arc<dyn Brokers>;
         let local = LocalBroker { id: id(broker), replica_lag_time_max_ms: LAG, brokers };
-        Partition::new(partition_id(), local, self.settings, Box::new(log), hw)
+        Partition::new(partition_id(), local, self.settings, Box::new(log), high_watermark)
     }
 
     /// The process dies and starts again, with a checkpointed high watermark.
     pub fn restart(&mut self, broker: i32, high_watermark: Offset) {
         let disk = self.each[broker as usize].disk.clone();
         disk.restart(odradek_disk::Outage::ProcessDeath);
-        self.each[broker as usize].partition = self.open(broker, &disk, false, 0, high_watermark);
+        self.each[broker as usize].partition = self.open(broker, &disk, high_watermark);
     }
 
     pub fn on(&mut self, broker: i32) -> &mut Partition {
