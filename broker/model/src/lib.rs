@@ -11,7 +11,8 @@ mod topic_settings;
 pub use identity::{BrokerId, ClusterId, ClusterIdError, DirectoryId, TopicId, TopicIdPartition, TopicPartition};
 pub use topic_name::{MAX_TOPIC_NAME_LENGTH, OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC, TopicName, TopicNameError};
 pub use topic_settings::{
-    SettingDescription, SettingError, SettingKind, TimestampType, TopicDefaults, TopicOverrides, TopicSettings,
+    SettingDescription, SettingError, SettingKind, ThrottledReplicas, TimestampType, TopicDefaults, TopicOverrides,
+    TopicSettings,
 };
 
 /// Position of a record in a partition, counted from 0. Negative values never name a record.

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use crate::BrokerId;
+
 /// Settings given for one topic, by Kafka's name, as text.
 pub type TopicOverrides = BTreeMap<String, String>;
 
@@ -44,6 +46,60 @@ pub struct TopicSettings {
     /// `flush.messages`: fsync after so many records; `None` (the default, `i64::MAX`) leaves it to the system.
     /// 1 acknowledges only what is fsynced.
     pub flush_messages: Option<u64>,
+    /// `leader.replication.throttled.replicas`: whose fetches count against the leader's rate.
+    pub leader_throttled: ThrottledReplicas,
+    /// `follower.replication.throttled.replicas`: whose fetches count against the follower's rate.
+    pub follower_throttled: ThrottledReplicas,
+    /// `unclean.leader.election.enable`: whether a replica that may lack acknowledged records may lead by itself.
+    pub unclean_leader_election: bool,
+}
+
+/// Which replicas of a topic are throttled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ThrottledReplicas {
+    /// All (`*`).
+    All,
+    /// These, as partition and broker; none by default.
+    These(Vec<(i32, BrokerId)>),
+}
+
+impl ThrottledReplicas {
+    /// No replica.
+    pub const NONE: Self = Self::These(Vec::new());
+
+    /// Whether the replica of the partition on the broker is throttled.
+    pub fn contains(&self, partition: i32, broker: BrokerId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(replicas) => replicas.contains(&(partition, broker)),
+        }
+    }
+
+    /// `*`, or `[partition]:[broker],…`, or nothing (`ThrottledReplicaListValidator` in Kafka).
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "none" => Some(Self::NONE),
+            "*" => Some(Self::All),
+            list => {
+                let pair = |pair: &str| {
+                    let (partition, broker) = pair.trim().split_once(':')?;
+                    let (partition, broker): (u32, u32) = (partition.parse().ok()?, broker.parse().ok()?);
+                    Some((i32::try_from(partition).ok()?, BrokerId(i32::try_from(broker).ok()?)))
+                };
+                list.split(',').map(pair).collect::<Option<Vec<_>>>().map(Self::These)
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::All => "*".to_owned(),
+            Self::These(replicas) => {
+                let pairs = replicas.iter().map(|(partition, broker)| format!("{partition}:{broker}"));
+                pairs.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
 }
 
 /// The broker's defaults that a topic inherits (`log.*` twins; only `min.insync.replicas` depends on the cluster).
@@ -64,6 +120,8 @@ pub enum SettingKind {
     Long,
     /// Texts separated by commas.
     List,
+    /// true or false.
+    Boolean,
 }
 
 /// One setting: its name, kind, default and meaning.
@@ -71,8 +129,8 @@ pub enum SettingKind {
 pub struct SettingDescription {
     /// Kafka's name of the topic setting.
     pub name: &'static str,
-    /// Kafka's name of the broker setting that gives its default.
-    pub broker_name: &'static str,
+    /// Kafka's name of the broker setting that gives its default, if there is one.
+    pub broker_name: Option<&'static str>,
     /// Its type.
     pub kind: SettingKind,
     /// Kafka's default, as text.
@@ -102,7 +160,7 @@ pub enum SettingError {
     },
 }
 
-const DESCRIPTIONS: [SettingDescription; 12] = [
+const DESCRIPTIONS: [SettingDescription; 15] = [
     describe(
         "cleanup.policy",
         "log.cleanup.policy",
@@ -124,6 +182,20 @@ const DESCRIPTIONS: [SettingDescription; 12] = [
         "9223372036854775807",
         "Records after which the log is forced to disk.",
     ),
+    SettingDescription {
+        name: "follower.replication.throttled.replicas",
+        broker_name: None,
+        kind: SettingKind::List,
+        default: "",
+        meaning: "Replicas, as partition:broker or *, whose copying is slowed where they are written.",
+    },
+    SettingDescription {
+        name: "leader.replication.throttled.replicas",
+        broker_name: None,
+        kind: SettingKind::List,
+        default: "",
+        meaning: "Replicas, as partition:broker or *, whose copying is slowed where they are read.",
+    },
     describe(
         "max.message.bytes",
         "message.max.bytes",
@@ -181,6 +253,13 @@ const DESCRIPTIONS: [SettingDescription; 12] = [
         "Size at which a segment is closed.",
     ),
     describe("segment.ms", "log.roll.ms", SettingKind::Long, "604800000", "Time span at which a segment is closed."),
+    describe(
+        "unclean.leader.election.enable",
+        "unclean.leader.election.enable",
+        SettingKind::Boolean,
+        "false",
+        "Whether a replica that may lack acknowledged records may lead when no other can.",
+    ),
 ];
 
 const fn describe(
@@ -190,7 +269,7 @@ const fn describe(
     default: &'static str,
     meaning: &'static str,
 ) -> SettingDescription {
-    SettingDescription { name, broker_name, kind, default, meaning }
+    SettingDescription { name, broker_name: Some(broker_name), kind, default, meaning }
 }
 
 impl Default for TopicSettings {
@@ -207,6 +286,9 @@ impl Default for TopicSettings {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
             flush_messages: None,
+            leader_throttled: ThrottledReplicas::NONE,
+            follower_throttled: ThrottledReplicas::NONE,
+            unclean_leader_election: false,
         }
     }
 }
@@ -268,6 +350,15 @@ impl TopicSettings {
                 let count = long(1, "a whole number of at least 1")?;
                 self.flush_messages = (count != i64::MAX).then_some(count as u64);
             }
+            "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas" => {
+                let allowed = "\"*\", or partition:broker pairs separated by commas";
+                let replicas = ThrottledReplicas::parse(trimmed).ok_or_else(|| refuse(allowed))?;
+                if description.name.starts_with("leader") {
+                    self.leader_throttled = replicas;
+                } else {
+                    self.follower_throttled = replicas;
+                }
+            }
             "max.message.bytes" => self.max_message_bytes = int(0, "a whole number from 0 to 2147483647")? as u32,
             "message.timestamp.after.max.ms" => {
                 self.timestamp_after_max_ms = long(0, "a whole number of milliseconds, at least 0")?;
@@ -295,6 +386,13 @@ impl TopicSettings {
                 self.segment_bytes = int(1 << 20, "a whole number of bytes from 1048576 to 2147483647")? as u32;
             }
             "segment.ms" => self.segment_ms = long(1, "a whole number of milliseconds, at least 1")?,
+            "unclean.leader.election.enable" => {
+                self.unclean_leader_election = match trimmed.to_ascii_lowercase().as_str() {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(refuse("true or false")),
+                };
+            }
             other => unreachable!("setting {other} is described but not set"),
         }
         Ok(())
@@ -307,6 +405,8 @@ impl TopicSettings {
             "cleanup.policy" => "delete".to_owned(),
             "compression.type" => "producer".to_owned(),
             "flush.messages" => long(self.flush_messages.map(|n| n as i64), i64::MAX),
+            "follower.replication.throttled.replicas" => self.follower_throttled.text(),
+            "leader.replication.throttled.replicas" => self.leader_throttled.text(),
             "max.message.bytes" => self.max_message_bytes.to_string(),
             "message.timestamp.after.max.ms" => self.timestamp_after_max_ms.to_string(),
             "message.timestamp.before.max.ms" => self.timestamp_before_max_ms.to_string(),
@@ -319,6 +419,7 @@ impl TopicSettings {
             "retention.ms" => long(self.retention_ms, -1),
             "segment.bytes" => self.segment_bytes.to_string(),
             "segment.ms" => self.segment_ms.to_string(),
+            "unclean.leader.election.enable" => self.unclean_leader_election.to_string(),
             _ => return None,
         })
     }
@@ -358,6 +459,9 @@ mod tests {
             ("retention.ms", "1h"),
             ("segment.bytes", "1048575"),
             ("segment.ms", "0"),
+            ("leader.replication.throttled.replicas", "1"),
+            ("follower.replication.throttled.replicas", "0:-1"),
+            ("unclean.leader.election.enable", "yes"),
         ] {
             let error = settings.set(name, value).expect_err(name).to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
@@ -365,6 +469,20 @@ mod tests {
         let error = settings.set("retention.msec", "1").expect_err("unknown").to_string();
         assert!(error.contains("retention.msec") && error.contains("retention.ms,"), "{error}");
         assert_eq!(settings, TopicSettings::default());
+    }
+
+    #[test]
+    fn throttled_replicas_are_pairs_or_all() {
+        let mut settings = TopicSettings::default();
+        settings.set("leader.replication.throttled.replicas", "0:1, 3:2").expect("pairs");
+        assert!(
+            settings.leader_throttled.contains(3, BrokerId(2)) && !settings.leader_throttled.contains(3, BrokerId(1))
+        );
+        assert_eq!(settings.get("leader.replication.throttled.replicas").as_deref(), Some("0:1,3:2"));
+        settings.set("follower.replication.throttled.replicas", "*").expect("all");
+        assert!(settings.follower_throttled.contains(9, BrokerId(9)));
+        settings.set("follower.replication.throttled.replicas", "").expect("none");
+        assert_eq!(settings.follower_throttled, ThrottledReplicas::NONE);
     }
 
     #[test]

@@ -13,7 +13,10 @@ pub(crate) const DEFAULT: i8 = 5;
 
 /// The source of a topic's setting.
 pub(crate) fn of_topic(description: &SettingDescription, overrides: &TopicOverrides, broker: &BrokerSettings) -> i8 {
-    if overrides.contains_key(description.name) { TOPIC } else { of_broker(description.broker_name, broker) }
+    if overrides.contains_key(description.name) {
+        return TOPIC;
+    }
+    description.broker_name.map_or(DEFAULT, |name| of_broker(name, broker))
 }
 
 /// The source of a broker's setting.

@@ -140,7 +140,7 @@ impl BrokerSettings {
         for (name, value) in &given {
             if let Some(setting) = BROKER_SETTINGS.iter().find(|s| s.name == name) {
                 numbers.insert(setting.name, setting.number(value)?);
-            } else if let Some(topic) = TopicSettings::descriptions().iter().find(|d| d.broker_name == name) {
+            } else if let Some(topic) = TopicSettings::descriptions().iter().find(|d| d.broker_name == Some(name)) {
                 probe
                     .set(topic.name, value)
                     .map_err(|error| SettingsError::Topic { name: name.clone(), error: error.to_string() })?;
@@ -217,7 +217,7 @@ impl BrokerSetting {
 
 fn names() -> String {
     let mut names: Vec<_> = BROKER_SETTINGS.iter().map(|s| s.name).collect();
-    names.extend(TopicSettings::descriptions().iter().map(|d| d.broker_name));
+    names.extend(TopicSettings::descriptions().iter().filter_map(|d| d.broker_name));
     names.sort_unstable();
     names.join(", ")
 }

@@ -58,7 +58,7 @@ pub fn broker_settings(config: &BTreeMap<String, Value>) -> Result<BTreeMap<Stri
             faults.push(format!("{path}: decided by {decided}; remove it"));
             continue;
         }
-        let topic_default = TopicSettings::descriptions().iter().find(|setting| setting.broker_name == name);
+        let topic_default = TopicSettings::descriptions().iter().find(|setting| setting.broker_name == Some(name));
         if topic_default.is_none() && !BROKER_SETTINGS.contains(&name.as_str()) {
             faults.push(format!("{path}: no setting that these brokers obey; remove it{}", similar(name)));
             continue;
@@ -119,7 +119,8 @@ fn similar(name: &str) -> String {
     TopicSettings::descriptions()
         .iter()
         .find(|setting| setting.name == name)
-        .map(|setting| format!(", or say {}", setting.broker_name))
+        .and_then(|setting| setting.broker_name)
+        .map(|broker_name| format!(", or say {broker_name}"))
         .unwrap_or_default()
 }
 

@@ -89,10 +89,12 @@ fn topic(broker: &Broker, name: &str) -> Outcome {
         if let Some(value) = topic.overrides.get(description.name) {
             synonyms.push(synonym(description.name, value, TOPIC));
         }
-        if let Some(value) = given.get(description.broker_name) {
-            synonyms.push(synonym(description.broker_name, value, STATIC_BROKER));
+        if let Some(broker_name) = description.broker_name {
+            if let Some(value) = given.get(broker_name) {
+                synonyms.push(synonym(broker_name, value, STATIC_BROKER));
+            }
+            synonyms.push(synonym(broker_name, description.default, DEFAULT));
         }
-        synonyms.push(synonym(description.broker_name, description.default, DEFAULT));
         DescribeConfigsResourceResult {
             name: description.name.into(),
             value: settings.get(description.name).map(Into::into),
@@ -145,9 +147,10 @@ fn this_broker(broker: &Broker, name: &str) -> Outcome {
         let value = given(setting.name, setting.default);
         describe(setting.name, value, setting.default, config_type, setting.meaning)
     });
-    let topics = TopicSettings::descriptions()
-        .iter()
-        .map(|d| describe(d.broker_name, given(d.broker_name, d.default), d.default, topic_type(d.kind), d.meaning));
+    let topics = TopicSettings::descriptions().iter().filter_map(|d| {
+        let name = d.broker_name?;
+        Some(describe(name, given(name, d.default), d.default, topic_type(d.kind), d.meaning))
+    });
     let id = broker.id.to_string();
     let mut configs: Vec<_> = own.chain(topics).collect();
     configs.push(describe("node.id", id.clone(), &id, INT, "The id of this broker."));
@@ -161,6 +164,7 @@ fn topic_type(kind: SettingKind) -> i8 {
         SettingKind::Int => INT,
         SettingKind::Long => LONG,
         SettingKind::List => LIST,
+        SettingKind::Boolean => BOOLEAN,
     }
 }
 
