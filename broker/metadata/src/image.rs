@@ -4,21 +4,30 @@
 //! Readers take a clone (or an `Arc`) and never lock. Must not know where records come from, nor decide anything.
 
 mod apply;
+mod indexes;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use apply::{ApplyError, apply};
 use bytes::Bytes;
+use indexes::Indexes;
+pub use indexes::PartitionKey;
 use odradek_model::{
     BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, LeaderEpoch, Offset, PartitionEpoch, ProducerId,
     TopicId, TopicName, TopicOverrides,
 };
 use rpds::RedBlackTreeMapSync;
+pub(crate) use snapshot::partition_record;
 use uuid::Uuid;
 
-/// The newest feature level that this version understands.
-pub const SUPPORTED_FEATURE_LEVEL: u32 = 1;
+/// The newest feature level that this version understands. 1: one broker, registered unfenced, without sessions.
+/// 2 ([`REPLICATION_FEATURE_LEVEL`]): several brokers.
+pub const SUPPORTED_FEATURE_LEVEL: u32 = 2;
+
+/// The level from which on brokers register fenced, have sessions, and partitions have an ELR.
+pub const REPLICATION_FEATURE_LEVEL: u32 = 2;
 
 /// An address of a broker.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,7 +61,22 @@ pub struct BrokerImage {
     pub boot_id: String,
     /// Not to lead or be in sync.
     pub fenced: bool,
+    /// The offset at which the registration stands in the log: the broker is caught up when it has applied it.
+    pub registered_at: Offset,
+    /// The offset at which its controlled shutdown began; until it registers anew it neither leads nor is in sync.
+    pub shutting_down_at: Option<Offset>,
+    /// No new replicas are placed on it.
+    pub cordoned: bool,
+    /// The highest feature level that its version understands; 0 is 1.
+    pub supported_feature_level: u32,
     unknown: Bytes,
+}
+
+impl BrokerImage {
+    /// Whether it may lead and be in sync: neither fenced nor going to stop.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && self.shutting_down_at.is_none()
+    }
 }
 
 /// A partition.
@@ -60,15 +84,48 @@ pub struct BrokerImage {
 pub struct PartitionImage {
     /// The preferred leader first; never empty.
     pub replicas: Vec<BrokerId>,
-    /// The replicas in sync.
+    /// The replicas in sync; empty when there is no leader.
     pub isr: Vec<BrokerId>,
+    /// Replicas outside the ISR that hold everything committed: one of them may lead when the ISR is empty (KIP-966).
+    pub elr: Vec<BrokerId>,
     /// `None` while there is none.
     pub leader: Option<BrokerId>,
     /// See [`LeaderEpoch`].
     pub leader_epoch: LeaderEpoch,
     /// See [`PartitionEpoch`].
     pub partition_epoch: PartitionEpoch,
+    /// Those of the replicas that a reassignment adds.
+    pub adding: Vec<BrokerId>,
+    /// Those of the replicas that a reassignment removes when it is complete.
+    pub removing: Vec<BrokerId>,
+    /// The leader was elected without being known to hold everything committed, and has not yet recovered.
+    pub recovering: bool,
+    /// Replicas whose log was lost with its folder, or found damaged, since they were in sync: never elected by
+    /// themselves, not even as the only ones.
+    pub lost_logs: Vec<BrokerId>,
     unknown: Bytes,
+}
+
+impl PartitionImage {
+    /// The first of the replicas.
+    pub fn preferred_leader(&self) -> BrokerId {
+        self.replicas[0]
+    }
+
+    /// Whether it leads.
+    pub fn has_preferred_leader(&self) -> bool {
+        self.leader == Some(self.preferred_leader())
+    }
+
+    /// Whether replicas are being added or removed.
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The replicas without those that a reassignment in progress adds: what a cancellation goes back to.
+    pub fn original_replicas(&self) -> impl Iterator<Item = BrokerId> {
+        self.replicas.iter().copied().filter(|broker| !self.adding.contains(broker))
+    }
 }
 
 /// A topic with its partitions and settings.
@@ -83,6 +140,15 @@ pub struct TopicImage {
     /// The settings given for it, as text.
     pub overrides: Arc<TopicOverrides>,
     unknown: Bytes,
+}
+
+/// Whose dynamic settings.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum BrokerSettingsOf {
+    /// Of all brokers that have no value of their own.
+    AllBrokers,
+    /// Of one, registered or not.
+    Broker(BrokerId),
 }
 
 /// The controller of the newest epoch record.
@@ -111,6 +177,8 @@ pub struct Image {
     /// How many topics share a name's form in which `.` is `_` (rule 37): the first of them is named in refusals.
     collision_forms: RedBlackTreeMapSync<String, TopicName>,
     partition_count: usize,
+    indexes: Indexes,
+    broker_settings: RedBlackTreeMapSync<BrokerSettingsOf, Arc<BTreeMap<String, String>>>,
     next_producer_id: ProducerId,
     /// Unknown fields of records without a place of their own, by (kind's name, key).
     unknown: RedBlackTreeMapSync<(&'static str, String), Bytes>,
@@ -190,6 +258,56 @@ impl Image {
     /// The topic, if any, whose name equals this one after `.` is made `_` (rule 37).
     pub fn colliding_topic(&self, name: &TopicName) -> Option<&TopicName> {
         self.collision_forms.get(&name.collision_form())
+    }
+
+    /// A partition.
+    pub fn partition(&self, key: PartitionKey) -> Option<&Arc<PartitionImage>> {
+        self.topic_by_id(key.topic)?.partitions.get(usize::try_from(key.partition).ok()?)
+    }
+
+    /// The partitions with a replica on the broker, by topic id and index, with their topics. The cost is in proportion
+    /// to their number.
+    pub fn partitions_on(
+        &self,
+        broker: BrokerId,
+    ) -> impl Iterator<Item = (PartitionKey, &Arc<TopicImage>, &Arc<PartitionImage>)> {
+        self.indexes.assigned(broker).map(|key| self.indexed(key))
+    }
+
+    /// How many partitions the broker leads.
+    pub fn leadership_count(&self, broker: BrokerId) -> usize {
+        self.indexes.leaderships(broker)
+    }
+
+    /// The partitions without a leader.
+    pub fn leaderless_partitions(
+        &self,
+    ) -> impl Iterator<Item = (PartitionKey, &Arc<TopicImage>, &Arc<PartitionImage>)> {
+        self.indexes.leaderless().iter().map(|key| self.indexed(*key))
+    }
+
+    /// The partitions that another replica than the preferred one leads, or none.
+    pub fn unbalanced_partitions(
+        &self,
+    ) -> impl Iterator<Item = (PartitionKey, &Arc<TopicImage>, &Arc<PartitionImage>)> {
+        self.indexes.unbalanced().iter().map(|key| self.indexed(*key))
+    }
+
+    /// The partitions whose replicas are being changed.
+    pub fn reassigning_partitions(
+        &self,
+    ) -> impl Iterator<Item = (PartitionKey, &Arc<TopicImage>, &Arc<PartitionImage>)> {
+        self.indexes.reassigning().iter().map(|key| self.indexed(*key))
+    }
+
+    /// Dynamic settings given for the broker, or for all brokers, as text.
+    pub fn broker_settings(&self, of: BrokerSettingsOf) -> Option<&BTreeMap<String, String>> {
+        self.broker_settings.get(&of).map(Arc::as_ref)
+    }
+
+    fn indexed(&self, key: PartitionKey) -> (PartitionKey, &Arc<TopicImage>, &Arc<PartitionImage>) {
+        let topic = self.topics.get(&key.topic).expect("an index names topics that are there");
+        (key, topic, &topic.partitions[key.partition as usize])
     }
 
     /// The first producer id that no broker has been given.

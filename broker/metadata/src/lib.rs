@@ -4,6 +4,7 @@
 //! - [`records`]: one file per kind, ids for ever.
 //! - [`Image`]: immutable, shared; [`apply`] makes the next one from a record.
 //! - [`decide`]: (image, command, time) to (records, reply), pure.
+//! - [`ActiveController`]: decisions, sessions and duties of the controller of several brokers; events in, effects out.
 //! - [`MetadataLog`]: fsynced batches, epochs, promises, snapshots, over the disk port (rules 5, 9, 11 of the
 //!   coordination protocol).
 //! - [`Controller`]: the three together, for the one voter that there is so far.
@@ -17,13 +18,21 @@ pub mod records;
 mod voter;
 
 pub use controller::{
-    AllocateProducerIds, AllocateProducerIdsError, Command, ControllerSettings, CreateTopicError, CreateTopics,
-    CreatedTopic, Decision, DeleteTopicError, DeleteTopics, DeletedTopic, MAX_PARTITIONS_PER_REQUEST, NewTopic,
-    PRODUCER_ID_BLOCK, ProducerIdBlock, RegisterBroker, RegisterBrokerError, Reply, TopicReference, bootstrap, decide,
+    ActiveController, AllocateProducerIds, AllocateProducerIdsError, AlterPartition, AlterPartitionError,
+    AlterPartitionRefusal, AlterPartitionReply, AlterReassignments, AlterSettings, AlterSettingsError,
+    AlteredPartition, BrokerState, BrokerStateError, ChangeBrokerState, Command, ControllerSettings, CordonBroker,
+    CreatePartitions, CreatePartitionsError, CreateTopicError, CreateTopics, CreatedTopic, Decision, DeleteTopicError,
+    DeleteTopics, DeletedTopic, Effect, ElectLeaders, ElectLeadersError, ElectionKind, Event, Heartbeat,
+    HeartbeatOutcome, HeartbeatReply, INITIAL_FEATURE_LEVEL, MAX_PARTITIONS_PER_REQUEST, MAX_WAITING, MonotonicMs,
+    MorePartitions, NewTopic, OngoingReassignment, PRODUCER_ID_BLOCK, PlantedBug, Probe, ProducerIdBlock, Progress,
+    ProposedPartition, ProposedReplica, Reassignment, ReassignmentError, RegisterBroker, RegisterBrokerError, Reply,
+    ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation, SettingsResource, StaleHeartbeat, StopBlocker,
+    StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker, UpdateFeatureLevel, UpdateFeatureLevelError,
+    bootstrap, decide, may_stop, min_in_sync, ongoing_reassignments,
 };
 pub use image::{
-    ApplyError, BrokerImage, ControllerImage, Endpoint, Image, PartitionImage, SUPPORTED_FEATURE_LEVEL, TopicImage,
-    apply,
+    ApplyError, BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,
+    REPLICATION_FEATURE_LEVEL, SUPPORTED_FEATURE_LEVEL, TopicImage, apply,
 };
 pub use log::{LogPosition, MAX_BATCH_BYTES, MetadataLog, MetadataLogError, Promise, RecoveryReport};
 pub use records::Record;

@@ -8,6 +8,8 @@
 //! Rules for change: a number of a kind or field is never used again; fields are only added, with a default that means
 //! "as before"; a new kind, or a field that older versions may not ignore, needs a new feature level.
 
+mod broker_change;
+mod broker_setting;
 mod cluster;
 mod controller_change;
 mod feature_level;
@@ -17,7 +19,10 @@ mod register_broker;
 mod remove_topic;
 mod topic;
 mod topic_setting;
+mod unregister_broker;
 
+pub use broker_change::BrokerChangeRecord;
+pub use broker_setting::BrokerSettingRecord;
 use bytes::{Buf, BufMut, Bytes};
 pub use cluster::ClusterRecord;
 pub use controller_change::ControllerChangeRecord;
@@ -31,6 +36,7 @@ pub use remove_topic::RemoveTopicRecord;
 use thiserror::Error;
 pub use topic::TopicRecord;
 pub use topic_setting::TopicSettingRecord;
+pub use unregister_broker::UnregisterBrokerRecord;
 
 /// Why bytes are no record.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -106,14 +112,16 @@ kinds! {
     ControllerChange(ControllerChangeRecord) = 1, fields [1, 2, 3];
     Cluster(ClusterRecord) = 2, fields [1];
     FeatureLevel(FeatureLevelRecord) = 3, fields [1];
-    RegisterBroker(RegisterBrokerRecord) = 4, fields [1, 2, 3, 4, 5, 6, 7, 8];
+    RegisterBroker(RegisterBrokerRecord) = 4, fields [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    UnregisterBroker(UnregisterBrokerRecord) = 5, fields [1, 2];
     Topic(TopicRecord) = 6, fields [1, 2];
     RemoveTopic(RemoveTopicRecord) = 7, fields [1];
-    Partition(PartitionRecord) = 8, fields [1, 2, 3, 4, 5, 6, 7];
+    Partition(PartitionRecord) = 8, fields [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     TopicSetting(TopicSettingRecord) = 9, fields [1, 2, 3];
     ProducerIds(ProducerIdsRecord) = 10, fields [1, 2, 3];
+    BrokerChange(BrokerChangeRecord) = 11, fields [1, 2, 3, 4, 5];
+    BrokerSetting(BrokerSettingRecord) = 12, fields [1, 2, 3];
 }
-// Kind 5 is kept for the removal of a broker.
 
 /// One record with the fields this version does not know.
 #[derive(Clone, PartialEq, Debug)]

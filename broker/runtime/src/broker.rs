@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odradek_disk::{Disk, RealDisk};
-use odradek_metadata::{Command, Controller, ControllerSettings, Endpoint, RegisterBroker, RegisterBrokerError, Reply};
+use odradek_metadata::{
+    Command, Controller, ControllerSettings, Endpoint, RegisterBroker, RegisterBrokerError, Reply,
+    SUPPORTED_FEATURE_LEVEL,
+};
 use odradek_model::BrokerId;
 use odradek_server::broker::BrokerParts;
 use odradek_server::clock::{Clock, Random};
@@ -184,6 +187,8 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         rack: config.rack.clone(),
         boot_id: boot_id(),
         clean_shutdown_of: None,
+        damaged_logs: Vec::new(),
+        supported_feature_level: SUPPORTED_FEATURE_LEVEL,
     };
     let recovering = Arc::clone(&broker);
     let now_ms = clock.now_ms();

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use odradek_model::{BrokerId, SettingError, TopicId, TopicName, TopicNameError, TopicOverrides, TopicSettings};
 use thiserror::Error;
 
-use super::{ControllerSettings, Decision, placement};
-use crate::records::{PartitionRecord, TopicRecord, TopicSettingRecord};
+use super::create_partitions::{first_record, placement_message};
+use super::min_in_sync::default_min_in_sync;
+use super::placement::{self, Placer};
+use super::{ControllerSettings, Decision, manual_assignment};
+use crate::records::{TopicRecord, TopicSettingRecord};
 use crate::{Image, Record};
 
 /// Partitions that one request may ask for in all (`ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`). With records
@@ -114,7 +117,8 @@ pub(super) fn decide(
         *counts.entry(&topic.name).or_default() += 1;
     }
     let too_many = total_partitions(&command.topics, settings) > MAX_PARTITIONS_PER_REQUEST;
-    let mut request = Request { image, settings, seed: command.placement_seed, forms: BTreeMap::new() };
+    let placer = Placer::new(placement::placeable(image), command.placement_seed);
+    let mut request = Request { image, settings, placer, forms: BTreeMap::new() };
     let mut records = Vec::new();
     let mut reply: Vec<(String, Outcome)> = Vec::new();
     let mut answered = BTreeSet::new();
@@ -157,7 +161,7 @@ fn total_partitions(topics: &[NewTopic], settings: &ControllerSettings) -> usize
 struct Request<'a> {
     image: &'a Image,
     settings: &'a ControllerSettings,
-    seed: u64,
+    placer: Placer<'a>,
     forms: BTreeMap<String, TopicName>,
 }
 
@@ -175,7 +179,7 @@ impl Request<'_> {
         if let Some(existing) = self.image.colliding_topic(&name).or_else(|| self.forms.get(&form)) {
             return Err(CreateTopicError::Collides { name: topic.name.clone(), existing: existing.to_string() });
         }
-        let (overrides, settings) = self.overrides(topic)?;
+        let (overrides, mut settings) = self.overrides(topic)?;
         let replicas = if topic.assignments.is_empty() { self.place(topic)? } else { self.assigned(topic)? };
         let id = Bytes::copy_from_slice(topic.id.0.as_bytes());
         let mut records: Vec<Record> = Vec::with_capacity(1 + overrides.len() + replicas.len());
@@ -185,21 +189,15 @@ impl Request<'_> {
             records.push(TopicSettingRecord { topic_id: id.clone(), name, value }.into());
         }
         for (partition, replicas) in replicas.iter().enumerate() {
-            let replicas: Vec<i32> = replicas.iter().map(|broker| broker.0).collect();
-            let active = |id: &i32| self.image.broker(BrokerId(*id)).is_some_and(|broker| !broker.fenced);
-            let isr: Vec<i32> = replicas.iter().copied().filter(active).collect();
-            records.push(
-                PartitionRecord {
-                    topic_id: id.clone(),
-                    partition: partition as i32,
-                    leader: isr[0],
-                    replicas,
-                    isr,
-                    leader_epoch: 0,
-                    partition_epoch: 0,
-                }
-                .into(),
-            );
+            let record = first_record(self.image, &id, partition as i32, replicas).ok_or_else(|| {
+                // Placement puts every leader on an unfenced broker, so these were named by hand.
+                let reason = format!("all brokers of partition {partition} are fenced or going to stop");
+                CreateTopicError::InvalidAssignment(reason)
+            })?;
+            records.push(record);
+        }
+        if !has_min_in_sync(&overrides, self.settings) {
+            settings.min_insync_replicas = default_min_in_sync(replicas[0].len()) as i32;
         }
         let created = CreatedTopic {
             name: name.clone(),
@@ -229,7 +227,7 @@ impl Request<'_> {
         Ok((overrides, settings))
     }
 
-    fn place(&self, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+    fn place(&mut self, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
         if topic.replication_factor < -1 || topic.replication_factor == 0 {
             let reason = "replication factor must be larger than 0, or -1 to use the default value";
             return Err(CreateTopicError::InvalidReplicationFactor(reason.to_owned()));
@@ -238,50 +236,36 @@ impl Request<'_> {
             let reason = "number of partitions must be larger than 0, or -1 to use the default value";
             return Err(CreateTopicError::InvalidPartitions(reason.to_owned()));
         }
-        let brokers: Vec<BrokerId> = self.image.brokers().filter(|b| !b.fenced).map(|b| b.id).collect();
         let partitions =
             if topic.partitions == -1 { self.settings.default_partitions.max(1) } else { topic.partitions };
         let factor = match (topic.replication_factor, self.settings.default_replication_factor) {
             (-1, Some(default)) => default,
-            (-1, None) => brokers.len().clamp(1, 3) as i16,
+            (-1, None) => self.image.brokers().filter(|broker| broker.is_active()).count().clamp(1, 3) as i16,
             (given, _) => given,
         };
-        placement::place(&brokers, partitions as usize, factor as usize, self.seed).map_err(|available| {
-            let reason = format!(
-                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
-                 be reached because only {available} broker(s) are registered."
-            );
-            CreateTopicError::InvalidReplicationFactor(reason)
-        })
+        self.placer
+            .place(partitions as usize, factor as usize)
+            .map_err(|error| CreateTopicError::InvalidReplicationFactor(placement_message(factor as usize, error)))
     }
 
     fn assigned(&self, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
-        let refuse = |reason: String| Err(CreateTopicError::InvalidAssignment(reason));
+        let invalid = CreateTopicError::InvalidAssignment;
+        let refuse = |reason: String| Err(invalid(reason));
         if topic.replication_factor != -1 || topic.partitions != -1 {
             let reason = "a manual assignment was given, but replication factor or partitions are not -1";
             return Err(CreateTopicError::InvalidRequest(reason.to_owned()));
         }
         let mut assigned: BTreeMap<i32, Vec<BrokerId>> = BTreeMap::new();
         for (partition, replicas) in &topic.assignments {
-            if replicas.is_empty() {
-                return refuse(format!("partition {partition} has no replicas"));
-            }
-            let mut seen = BTreeSet::new();
-            for id in replicas {
-                if !seen.insert(id) {
-                    return refuse(format!("partition {partition} names broker {id} twice"));
-                }
-                if self.image.broker(BrokerId(*id)).is_none() {
-                    return refuse(format!("partition {partition} names broker {id}, which is not registered"));
-                }
-            }
+            let checked = manual_assignment::check(self.image, replicas, &[])
+                .map_err(|reason| invalid(format!("invalid assignment of partition {partition}: {reason}")))?;
             if replicas.len() != topic.assignments[0].1.len() {
                 return refuse(format!("partition {partition} has another number of replicas than the first one"));
             }
-            if replicas.iter().all(|id| self.image.broker(BrokerId(*id)).is_none_or(|broker| broker.fenced)) {
-                return refuse(format!("all brokers of partition {partition} are fenced"));
+            if manual_assignment::first_isr(self.image, &checked).is_empty() {
+                return refuse(format!("all brokers of partition {partition} are fenced or going to stop"));
             }
-            if assigned.insert(*partition, replicas.iter().copied().map(BrokerId).collect()).is_some() {
+            if assigned.insert(*partition, checked).is_some() {
                 return refuse(format!("partition {partition} is assigned twice"));
             }
         }
@@ -290,4 +274,10 @@ impl Request<'_> {
         }
         Ok(assigned.into_values().collect())
     }
+}
+
+/// Whether the topic or the configuration says how many replicas must be in sync.
+fn has_min_in_sync(overrides: &TopicOverrides, settings: &ControllerSettings) -> bool {
+    let name = "min.insync.replicas";
+    overrides.contains_key(name) || settings.topic_defaults.overrides.contains_key(name)
 }

@@ -79,6 +79,8 @@ fn registration(id: i32, incarnation: u128) -> RegisterBroker {
         rack: None,
         boot_id: String::new(),
         clean_shutdown_of: None,
+        damaged_logs: vec![],
+        supported_feature_level: 2,
     }
 }
 

@@ -4,14 +4,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odradek_model::{BrokerId, ClusterId, ControllerEpoch, DirectoryId, TopicId, TopicName, TopicOverrides};
+use odradek_model::{
+    BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, TopicId, TopicName, TopicOverrides,
+};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{BrokerImage, ControllerImage, Endpoint, Image, PartitionImage, SUPPORTED_FEATURE_LEVEL, TopicImage};
+use super::{
+    BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,
+    SUPPORTED_FEATURE_LEVEL, TopicImage,
+};
 use crate::records::{
-    ClusterRecord, ControllerChangeRecord, PartitionRecord, ProducerIdsRecord, Record, RecordBody,
-    RegisterBrokerRecord, TopicRecord, TopicSettingRecord,
+    BrokerChangeRecord, BrokerSettingRecord, ClusterRecord, ControllerChangeRecord, PartitionRecord, ProducerIdsRecord,
+    Record, RecordBody, RegisterBrokerRecord, TopicRecord, TopicSettingRecord, UnregisterBrokerRecord,
 };
 
 /// Why a record cannot be applied: the log is damaged or was written by a newer version. Nothing is skipped.
@@ -61,9 +66,12 @@ impl Image {
             RecordBody::RegisterBroker(r) => self.register_broker(r, unknown),
             RecordBody::Topic(r) => self.create_topic(r, unknown),
             RecordBody::RemoveTopic(r) => self.remove_topic(&r.id),
-            RecordBody::Partition(r) => self.partition(r, unknown),
+            RecordBody::Partition(r) => self.change_partition(r, unknown),
             RecordBody::TopicSetting(r) => self.topic_setting(r, unknown),
             RecordBody::ProducerIds(r) => self.producer_ids(r, unknown),
+            RecordBody::UnregisterBroker(r) => self.unregister_broker(r),
+            RecordBody::BrokerChange(r) => self.change_broker(r),
+            RecordBody::BrokerSetting(r) => self.broker_setting(r, unknown),
         }
         .map_err(|error| match error {
             ApplyError::DoesNotFit { reason, .. } => ApplyError::DoesNotFit { kind: record.body.name(), reason },
@@ -132,10 +140,59 @@ impl Image {
             rack: record.rack.clone(),
             boot_id: record.boot_id.clone(),
             fenced: record.fenced,
+            registered_at: record.registered_at.unwrap_or(self.end_offset),
+            shutting_down_at: record.shutting_down_at,
+            cordoned: record.cordoned,
+            supported_feature_level: record.supported_feature_level,
             unknown: unknown.clone(),
         };
         self.highest_broker_epoch = self.highest_broker_epoch.max(broker.epoch);
         self.brokers.insert_mut(broker.id, Arc::new(broker));
+        Ok(())
+    }
+
+    fn unregister_broker(&mut self, record: &UnregisterBrokerRecord) -> Result<(), ApplyError> {
+        let broker = self.registered(record.broker_id, record.broker_epoch)?;
+        self.brokers.remove_mut(&broker.id);
+        Ok(())
+    }
+
+    fn change_broker(&mut self, record: &BrokerChangeRecord) -> Result<(), ApplyError> {
+        let mut broker = self.registered(record.broker_id, record.broker_epoch)?;
+        let changed = Arc::make_mut(&mut broker);
+        changed.fenced = record.fenced.unwrap_or(changed.fenced);
+        changed.cordoned = record.cordoned.unwrap_or(changed.cordoned);
+        if record.shutting_down {
+            changed.shutting_down_at = changed.shutting_down_at.or(Some(self.end_offset));
+        }
+        self.brokers.insert_mut(broker.id, broker);
+        Ok(())
+    }
+
+    fn registered(&self, id: i32, epoch: BrokerEpoch) -> Result<Arc<BrokerImage>, ApplyError> {
+        let broker = self.brokers.get(&BrokerId(id)).filter(|broker| broker.epoch == epoch);
+        broker.cloned().ok_or_else(|| misfit(format!("broker {id} is not registered with epoch {epoch}")))
+    }
+
+    fn broker_setting(&mut self, record: &BrokerSettingRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let of = match record.broker_id {
+            -1 => BrokerSettingsOf::AllBrokers,
+            id if id >= 0 => BrokerSettingsOf::Broker(BrokerId(id)),
+            other => return Err(misfit(format!("settings of broker {other}"))),
+        };
+        let mut settings = self.broker_settings.get(&of).cloned().unwrap_or_default();
+        let changed = Arc::make_mut(&mut settings);
+        match &record.value {
+            Some(value) => changed.insert(record.name.clone(), value.clone()),
+            None => changed.remove(&record.name),
+        };
+        if changed.is_empty() {
+            self.broker_settings.remove_mut(&of);
+        } else {
+            self.broker_settings.insert_mut(of, settings);
+        }
+        let unknown = if record.value.is_some() { unknown } else { &Bytes::new() };
+        self.keep_unknown("BrokerSetting", &broker_setting_key(record.broker_id, &record.name), unknown);
         Ok(())
     }
 
@@ -161,6 +218,10 @@ impl Image {
     fn remove_topic(&mut self, id: &Bytes) -> Result<(), ApplyError> {
         let topic = self.topic_of(id)?;
         self.partition_count -= topic.partitions.len();
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let key = PartitionKey { topic: topic.id, partition: index as i32 };
+            self.indexes.update(key, Some(partition), None);
+        }
         self.topics.remove_mut(&topic.id);
         self.topic_ids.remove_mut(&topic.name);
         self.collision_forms.remove_mut(&topic.name.collision_form());
@@ -172,40 +233,42 @@ impl Image {
         Ok(())
     }
 
-    fn partition(&mut self, record: &PartitionRecord, unknown: &Bytes) -> Result<(), ApplyError> {
-        let mut topic = self.topic_of(&record.topic_id)?;
+    fn change_partition(&mut self, record: &PartitionRecord, unknown: &Bytes) -> Result<(), ApplyError> {
+        let id = TopicId(uuid(&record.topic_id)?);
+        let topic = self.topics.get(&id).ok_or_else(|| misfit(format!("no topic has the id {id}")))?;
         let count = topic.partitions.len();
         let index = usize::try_from(record.partition)
             .ok()
             .filter(|index| *index <= count)
             .ok_or_else(|| misfit(format!("partition {} of {} with {count}", record.partition, topic.name)))?;
-        if record.replicas.is_empty() {
-            return Err(misfit(format!("partition {}-{index} without replicas", topic.name)));
-        }
         let brokers = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
         let partition = Arc::new(PartitionImage {
             replicas: brokers(&record.replicas),
             isr: brokers(&record.isr),
+            elr: brokers(&record.elr),
             leader: (record.leader >= 0).then_some(BrokerId(record.leader)),
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
+            adding: brokers(&record.adding),
+            removing: brokers(&record.removing),
+            recovering: record.recovering,
+            lost_logs: brokers(&record.lost_logs),
             unknown: unknown.clone(),
         });
-        if let Some(old) = topic.partitions.get(index)
-            && (old.leader_epoch > partition.leader_epoch || old.partition_epoch > partition.partition_epoch)
-        {
-            return Err(misfit(format!("epochs of partition {}-{index} go back", topic.name)));
-        }
-        // The map's own reference is dropped first, so that one batch copies a topic at most once.
-        self.topics.remove_mut(&topic.id);
-        let changed = Arc::make_mut(&mut topic);
+        let old = topic.partitions.get(index).cloned();
+        partition
+            .check(old.as_deref())
+            .map_err(|reason| misfit(format!("partition {}-{index}: {reason}", topic.name)))?;
+        self.indexes.update(PartitionKey { topic: id, partition: record.partition }, old.as_deref(), Some(&partition));
+        drop(old);
+        // In place unless an older image shares it: one batch copies a topic at most once.
+        let changed = Arc::make_mut(self.topics.get_mut(&id).expect("found above"));
         if index == count {
             changed.partitions.push(partition);
             self.partition_count += 1;
         } else {
             changed.partitions[index] = partition;
         }
-        self.topics.insert_mut(topic.id, topic);
         Ok(())
     }
 
@@ -248,6 +311,39 @@ impl Image {
     }
 }
 
+impl PartitionImage {
+    /// What must hold of every state, and of every step from the state before.
+    fn check(&self, old: Option<&Self>) -> Result<(), &'static str> {
+        let distinct_among = |some: &[BrokerId], all: &[BrokerId]| {
+            some.iter().enumerate().all(|(i, broker)| all.contains(broker) && !some[..i].contains(broker))
+        };
+        let disjoint = |some: &[BrokerId], others: &[BrokerId]| some.iter().all(|broker| !others.contains(broker));
+        let all = &self.replicas;
+        let rules = [
+            (!all.is_empty() && all.iter().all(|broker| broker.0 >= 0), "replicas are missing or negative"),
+            (distinct_among(all, all), "a replica stands twice"),
+            (distinct_among(&self.isr, all), "the ISR is not within the replicas"),
+            (distinct_among(&self.elr, all) && disjoint(&self.elr, &self.isr), "the ELR is not among other replicas"),
+            (self.leader.is_none_or(|leader| self.isr.contains(&leader)), "the leader is not in the ISR"),
+            (distinct_among(&self.adding, all) && distinct_among(&self.removing, all), "others are added or removed"),
+            (disjoint(&self.adding, &self.removing), "a replica is both added and removed"),
+            (distinct_among(&self.lost_logs, all), "other logs than replicas' are lost"),
+            (disjoint(&self.lost_logs, &self.isr) && disjoint(&self.lost_logs, &self.elr), "a lost log is in sync"),
+            (
+                old.is_none_or(|old| {
+                    old.leader_epoch <= self.leader_epoch && old.partition_epoch <= self.partition_epoch
+                }),
+                "its epochs go back",
+            ),
+            (
+                old.is_none_or(|old| old.leader == self.leader || old.leader_epoch < self.leader_epoch),
+                "another leader has the same epoch",
+            ),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, broken)| Err(*broken))
+    }
+}
+
 /// The key, in [`Image::unknown`], of everything about a topic begins with this.
 pub(super) fn key_of(topic: TopicId) -> String {
     format!("{topic}/")
@@ -256,6 +352,11 @@ pub(super) fn key_of(topic: TopicId) -> String {
 /// The key, in [`Image::unknown`], of a topic's setting.
 pub(super) fn setting_key(topic: TopicId, name: &str) -> String {
     format!("{topic}/{name}")
+}
+
+/// The key, in [`Image::unknown`], of a broker's setting.
+pub(super) fn broker_setting_key(broker: i32, name: &str) -> String {
+    format!("{broker}/{name}")
 }
 
 fn misfit(reason: String) -> ApplyError {

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use odradek_model::{ControllerEpoch, Offset};
 
-use super::apply::setting_key;
-use super::{ApplyError, BrokerImage, Image, PartitionImage, TopicImage};
+use super::apply::{broker_setting_key, setting_key};
+use super::{ApplyError, BrokerImage, BrokerSettingsOf, Image, PartitionImage, TopicImage};
 use crate::records::{
-    ClusterRecord, ControllerChangeRecord, EndpointRecord, FeatureLevelRecord, PartitionRecord, ProducerIdsRecord,
-    Record, RegisterBrokerRecord, TopicRecord, TopicSettingRecord,
+    BrokerSettingRecord, ClusterRecord, ControllerChangeRecord, EndpointRecord, FeatureLevelRecord, PartitionRecord,
+    ProducerIdsRecord, Record, RegisterBrokerRecord, TopicRecord, TopicSettingRecord,
 };
 
 impl Image {
@@ -32,6 +32,7 @@ impl Image {
             records.push(singleton("FeatureLevel", FeatureLevelRecord { level: self.feature_level }.into()));
         }
         records.extend(self.brokers().map(|broker| broker_record(broker)));
+        self.broker_setting_records(&mut records);
         for topic in self.topics() {
             self.topic_records(topic, &mut records);
         }
@@ -60,6 +61,20 @@ impl Image {
         image.epoch = epoch;
         image.highest_broker_epoch = image.highest_broker_epoch.max(highest_broker_epoch);
         Ok(image)
+    }
+
+    fn broker_setting_records(&self, records: &mut Vec<Record>) {
+        for (of, settings) in &self.broker_settings {
+            let broker_id = match of {
+                BrokerSettingsOf::AllBrokers => -1,
+                BrokerSettingsOf::Broker(id) => id.0,
+            };
+            for (name, value) in settings.as_ref() {
+                let record = BrokerSettingRecord { broker_id, name: name.clone(), value: Some(value.clone()) };
+                let key = broker_setting_key(broker_id, name);
+                records.push(self.with_unknown("BrokerSetting", key, record.into()));
+            }
+        }
     }
 
     fn topic_records(&self, topic: &TopicImage, records: &mut Vec<Record>) {
@@ -97,11 +112,16 @@ fn broker_record(broker: &BrokerImage) -> Record {
         rack: broker.rack.clone(),
         boot_id: broker.boot_id.clone(),
         fenced: broker.fenced,
+        registered_at: Some(broker.registered_at),
+        shutting_down_at: broker.shutting_down_at,
+        cordoned: broker.cordoned,
+        supported_feature_level: broker.supported_feature_level,
     });
     Record { unknown: broker.unknown.clone(), ..record }
 }
 
-fn partition_record(topic_id: &Bytes, partition: i32, image: &PartitionImage) -> Record {
+/// The record that makes this state of a partition.
+pub(crate) fn partition_record(topic_id: &Bytes, partition: i32, image: &PartitionImage) -> Record {
     let ids = |brokers: &[odradek_model::BrokerId]| brokers.iter().map(|broker| broker.0).collect();
     let record = Record::from(PartitionRecord {
         topic_id: topic_id.clone(),
@@ -111,6 +131,11 @@ fn partition_record(topic_id: &Bytes, partition: i32, image: &PartitionImage) ->
         leader: image.leader.map_or(-1, |leader| leader.0),
         leader_epoch: image.leader_epoch,
         partition_epoch: image.partition_epoch,
+        elr: ids(&image.elr),
+        adding: ids(&image.adding),
+        removing: ids(&image.removing),
+        recovering: image.recovering,
+        lost_logs: ids(&image.lost_logs),
     });
     Record { unknown: image.unknown.clone(), ..record }
 }

@@ -42,7 +42,19 @@ pub struct RegisterBrokerRecord {
     /// The kernel's boot id, half of the stop proof of the next registration; empty if unknown.
     #[prost(string, tag = "7")]
     pub boot_id: String,
-    /// Not to lead or be in sync before its first heartbeats. Not used by a cluster of one.
+    /// Not to lead or be in sync before its first heartbeats. Not used by a cluster of one (level 1).
     #[prost(bool, tag = "8")]
     pub fenced: bool,
+    /// The offset at which the registration first stood in the log; none is this record's own. For snapshots.
+    #[prost(int64, optional, tag = "9")]
+    pub registered_at: Option<i64>,
+    /// The offset at which its controlled shutdown began. For snapshots. Level 2.
+    #[prost(int64, optional, tag = "10")]
+    pub shutting_down_at: Option<i64>,
+    /// No new replicas are placed on it. Level 2.
+    #[prost(bool, tag = "11")]
+    pub cordoned: bool,
+    /// The highest feature level that its version understands; 0 is 1.
+    #[prost(uint32, tag = "12")]
+    pub supported_feature_level: u32,
 }

@@ -22,6 +22,10 @@ fn one_of_each() -> Vec<Record> {
             rack: Some("r".into()),
             boot_id: "b".into(),
             fenced: true,
+            registered_at: Some(4),
+            shutting_down_at: Some(6),
+            cordoned: true,
+            supported_feature_level: 2,
         }
         .into(),
         TopicRecord { id: id(3), name: "t".into() }.into(),
@@ -34,10 +38,25 @@ fn one_of_each() -> Vec<Record> {
             leader: 1,
             leader_epoch: 4,
             partition_epoch: 6,
+            elr: vec![2],
+            adding: vec![3],
+            removing: vec![2],
+            recovering: true,
+            lost_logs: vec![3],
         }
         .into(),
         RemoveTopicRecord { id: id(3) }.into(),
         ProducerIdsRecord { broker_id: 1, broker_epoch: 5, next_producer_id: 1000 }.into(),
+        UnregisterBrokerRecord { broker_id: 1, broker_epoch: 5 }.into(),
+        BrokerChangeRecord {
+            broker_id: 1,
+            broker_epoch: 5,
+            fenced: Some(false),
+            shutting_down: true,
+            cordoned: Some(true),
+        }
+        .into(),
+        BrokerSettingRecord { broker_id: -1, name: "n".into(), value: Some("1".into()) }.into(),
     ]
 }
 
@@ -71,8 +90,10 @@ fn stored_numbers_do_not_change() {
     assert_eq!(bytes[1], [2, 3, 0x0a, 1, b'c']);
     assert_eq!(bytes[2], [3, 2, 0x08, 1]);
     assert_eq!(bytes[8], [10, 7, 0x08, 1, 0x10, 5, 0x18, 0xe8, 7]);
+    assert_eq!(bytes[9], [5, 4, 0x08, 1, 0x10, 5]);
+    assert_eq!(bytes[10], [11, 10, 0x08, 1, 0x10, 5, 0x18, 0, 0x20, 1, 0x28, 1]);
     let kinds: Vec<u8> = bytes.iter().map(|b| b[0]).collect();
-    assert_eq!(kinds, [1, 2, 3, 4, 6, 9, 8, 7, 10]);
+    assert_eq!(kinds, [1, 2, 3, 4, 6, 9, 8, 7, 10, 5, 11, 12]);
 }
 
 #[test]

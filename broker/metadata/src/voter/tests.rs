@@ -34,6 +34,8 @@ fn register(controller: &mut Controller, incarnation: u128) -> i64 {
         rack: None,
         boot_id: String::new(),
         clean_shutdown_of: None,
+        damaged_logs: vec![],
+        supported_feature_level: 2,
     });
     match controller.execute(&command, 0) {
         Ok(Reply::RegisterBroker(Ok(epoch))) => epoch,
