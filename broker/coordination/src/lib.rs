@@ -5,6 +5,7 @@
 //!   [`FileLease`] are the local implementations; Kubernetes comes as another.
 //! - [`BrokerLock`]: the belt against two processes with one broker id.
 //! - [`DataFolder`]: whose folder it is (`odradek-meta.json`), locked while in use, formatted in an explicit step.
+//! - [`quorum`]: who is controller and what is committed in the metadata log of several brokers, as a state machine.
 //! - [`take_and_lead`]: how a cluster's only voter becomes controller (coordination rules 1, 2 and 4).
 //!
 //! The crate must not know the metadata's content, the wire protocol, tokio or clocks. Calls block; those of an
@@ -14,6 +15,7 @@ mod broker_lock;
 mod data_folder;
 mod holder;
 mod lease;
+pub mod quorum;
 mod single_voter;
 
 pub use broker_lock::{BrokerLock, BrokerLockOutcome, FileBrokerLock, InProcessBrokerLock};

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A member that does not lead: it follows the controller, looks for one, and decides when to take the Lease (rule 1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use odradek_model::BrokerId;
+use tracing::info;
+
+use super::effect::Effect;
+use super::lease_knowledge::WriteKind;
+use super::member::{QuorumMember, Role};
+use super::message::{FetchPurpose, MessageBody, RequestId, StatusAnswer};
+use super::planted::PlantedBug;
+use super::recovery::Recovery;
+use super::storage::{Promise, QuorumStorage};
+use super::take_policy::{Situation, TakeDecision, decide};
+use crate::{LeaseView, Voter};
+
+/// Questions to other brokers before a take. Bounded by the brokers there are.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    request: RequestId,
+    started_at: u64,
+    everyone: bool,
+    waiting: BTreeSet<BrokerId>,
+    /// Whether each hears the controller.
+    answers: BTreeMap<Voter, bool>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// Under way before a take.
+    pub(super) inquiry: Option<Inquiry>,
+    /// No inquiry before.
+    inquire_at: u64,
+    /// It gave up, and does not take before.
+    pub(super) back_off_until: u64,
+    /// When to ask around for a controller next.
+    search_at: u64,
+    /// The Lease is still its own though it leads nothing: give it back.
+    pub(super) release_wanted: bool,
+    /// Rule 10.
+    pub(super) recovery: Option<Recovery>,
+}
+
+impl<S: QuorumStorage> QuorumMember<S> {
+    pub(super) fn follower(&mut self) -> Option<&mut Follower> {
+        match &mut self.role {
+            Role::Follower(follower) => Some(follower),
+            _ => None,
+        }
+    }
+
+    pub(super) fn follower_timers(&mut self) {
+        let followed = self.known.holder.as_ref().map(|holder| holder.broker_id).filter(|id| *id != self.me.broker_id);
+        if let Some(controller) = followed {
+            self.fetch_timers(controller, FetchPurpose::Follow);
+        }
+        if self.hears() {
+            if let Some(follower) = self.follower() {
+                follower.inquiry = None;
+                follower.recovery = None;
+            }
+        } else {
+            let search_at = self.follower().map_or(0, |follower| follower.search_at);
+            if self.due(search_at) {
+                let next = self.now + 2 * self.settings.retry_ms;
+                if let Some(follower) = self.follower() {
+                    follower.search_at = next;
+                }
+                for peer in self.peers() {
+                    self.ask(peer, MessageBody::AskStatus);
+                }
+            }
+        }
+        let lease_is_mine = self.lease.newest.as_ref().is_some_and(|view| view.holder.as_ref() == Some(&self.me));
+        let release_wanted = self.resigned || self.follower().is_some_and(|follower| follower.release_wanted);
+        if release_wanted && !self.lease.is_writing() && self.lease.fallen.is_none() {
+            if lease_is_mine {
+                let renew_at = self.lease.renew_at;
+                if self.due(renew_at) {
+                    self.lease.renew_at = self.now + self.settings.retry_ms;
+                    self.release_lease();
+                }
+            } else {
+                if let Some(follower) = self.follower() {
+                    follower.release_wanted = false;
+                }
+                if self.resigned && !self.resignation_is_told {
+                    self.resignation_is_told = true;
+                    self.effects.push(Effect::Resigned);
+                }
+            }
+        }
+        if self.image_is_loaded && !self.resigned && !self.lease.is_writing() {
+            let back_off_until = self.follower().map_or(0, |follower| follower.back_off_until);
+            if self.due_quietly(back_off_until) {
+                if self.lease.fallen.is_some() {
+                    if !self.hears() {
+                        self.recovery_timers();
+                    }
+                } else {
+                    self.consider_taking();
+                }
+            }
+        }
+    }
+
+    /// As [`Self::due`] for times that, once come, need no further round of timers.
+    pub(super) fn due_quietly(&mut self, at: u64) -> bool {
+        self.now >= at || self.due(at)
+    }
+
+    fn consider_taking(&mut self) {
+        let Some(view) = self.lease.newest.clone() else { return };
+        let mine = view.holder.as_ref() == Some(&self.me);
+        if self.planted.has(PlantedBug::HolderWithoutAnswerLeads) && mine {
+            self.begin_candidacy(&view, super::candidate::PromiseRule::Quorum);
+            return;
+        }
+        if self.known.epoch > view.epoch {
+            // Either there is a newer Lease or it has fallen: the next read tells.
+            return;
+        }
+        let voters: super::VoterSet = view.voters.iter().copied().collect();
+        let unchanged_at = self.lease.changed_at + self.settings.lease_duration_ms;
+        let holder_broker = view.holder.as_ref().map(|holder| holder.broker_id);
+        let (others_without, asked_everyone) = self.inquiry_result(&voters);
+        let situation = Situation {
+            holder: view.holder.as_ref(),
+            voters: &voters,
+            me: self.voter,
+            log_is_empty: self.storage.position().end == 0 && self.storage.voter_sets().newest.is_none(),
+            holder_is_known: holder_broker.is_none_or(|broker| self.brokers.contains_key(&broker)),
+            hears: self.hears(),
+            probe_failed: holder_broker.is_some_and(|broker| self.is_unreachable(broker)),
+            lease_unchanged: self.now >= unchanged_at,
+            others_without,
+            asked_everyone,
+        };
+        let mut decision = decide(&situation);
+        if self.planted.has(PlantedBug::NonVoterTakes) && !voters.contains(&self.voter) && !situation.hears {
+            decision = TakeDecision::Take;
+        }
+        match decision {
+            TakeDecision::Wait => {
+                if let Some(follower) = self.follower() {
+                    follower.inquiry = None;
+                }
+                if !situation.hears && !situation.lease_unchanged {
+                    self.due(unchanged_at);
+                }
+            }
+            TakeDecision::AskVoters => self.inquire(false, voters.iter().map(|voter| voter.broker_id).collect()),
+            TakeDecision::AskEveryone => self.inquire(true, self.peers()),
+            TakeDecision::Take => self.take_lease(&view),
+        }
+    }
+
+    fn take_lease(&mut self, view: &LeaseView) {
+        if let Some(follower) = self.follower() {
+            follower.inquiry = None;
+        }
+        let epoch = self.next_epoch();
+        info!(epoch, holder = ?view.holder, "taking the controller Lease");
+        let (me, voter) = (self.me.clone(), self.voter);
+        self.write_lease(WriteKind::Take, |view| {
+            let voters = if view.voters.is_empty() { vec![voter] } else { view.voters.clone() };
+            LeaseView { epoch, holder: Some(me), voters, ..view.clone() }
+        });
+    }
+
+    /// Asks, unless it is asking already or asked a moment ago.
+    fn inquire(&mut self, everyone: bool, mut asked: BTreeSet<BrokerId>) {
+        asked.remove(&self.me.broker_id);
+        let valid_ms = 2 * self.settings.retry_ms;
+        let now = self.now;
+        let Some(follower) = self.follower() else { return };
+        if let Some(inquiry) = &follower.inquiry
+            && inquiry.everyone == everyone
+            && now < inquiry.started_at + valid_ms
+        {
+            let over_at = inquiry.started_at + valid_ms;
+            self.due(over_at);
+            return;
+        }
+        let inquire_at = follower.inquire_at;
+        if !self.due(inquire_at) {
+            return;
+        }
+        let request = self.new_request();
+        let pause = valid_ms + self.random.below(valid_ms);
+        if let Some(follower) = self.follower() {
+            follower.inquire_at = now + pause;
+            let (waiting, answers) = (asked.clone(), BTreeMap::new());
+            follower.inquiry = Some(Inquiry { request, started_at: now, everyone, waiting, answers });
+        }
+        for broker in asked {
+            self.send(broker, request, MessageBody::AskStatus);
+        }
+    }
+
+    /// Other voters that hear nobody, and whether everyone was asked.
+    fn inquiry_result(&self, voters: &super::VoterSet) -> (usize, bool) {
+        let Role::Follower(Follower { inquiry, .. }) = &self.role else { return (0, false) };
+        match inquiry {
+            Some(inquiry) if inquiry.everyone => {
+                let waited = self.now >= inquiry.started_at + 2 * self.settings.retry_ms - 1;
+                (0, inquiry.waiting.is_empty() || waited)
+            }
+            Some(inquiry) => {
+                let without = |(voter, hears): &(&Voter, &bool)| !**hears && voters.contains(voter);
+                (inquiry.answers.iter().filter(without).count(), false)
+            }
+            None => (0, self.peers().is_empty()),
+        }
+    }
+
+    pub(super) fn inquiry_unreachable(&mut self, broker: BrokerId) {
+        if let Some(Follower { inquiry: Some(inquiry), .. }) = self.follower() {
+            inquiry.waiting.remove(&broker);
+        }
+    }
+
+    pub(super) fn status_received(&mut self, from: Voter, request: RequestId, answer: StatusAnswer) {
+        // A promise made is an epoch heard of, but says nothing of a controller being there.
+        let promised = answer.promised.clone();
+        if promised.epoch > self.known.epoch {
+            self.hear_of(&Promise { epoch: promised.epoch, holder: None });
+            self.want_lease_read();
+        }
+        let hears = answer.hears.as_ref().filter(|controller| controller.epoch >= self.known.epoch);
+        if let Some(controller) = hears {
+            let controller = controller.clone();
+            self.hear_of(&controller);
+        }
+        let hears = answer.hears.is_some();
+        if let Some(Follower { inquiry: Some(inquiry), .. }) = self.follower()
+            && inquiry.request == request
+        {
+            inquiry.waiting.remove(&from.broker_id);
+            inquiry.answers.insert(from, hears);
+        }
+        self.recovery_answer(from, request, answer);
+    }
+}
