@@ -118,13 +118,13 @@ impl<S: QuorumStorage> QuorumMember<S> {
         let speaks_for_itself = answer.controller.holder.as_ref() == Some(sender);
         let in_flight = self.take_in_flight(sender, request);
         self.hear_of(&answer.controller);
-        if speaks_for_itself {
+        if speaks_for_itself && answer.outcome != FetchOutcome::NotController {
             self.heard_controller(sender);
         }
         let Some(in_flight) = in_flight else { return };
         let retry_at = self.now + self.settings.retry_ms;
         match answer.outcome {
-            FetchOutcome::NotController => {
+            FetchOutcome::NotController | FetchOutcome::NotYetController => {
                 self.fetching.next_at = retry_at;
                 self.source_refused(sender.broker_id);
             }
@@ -143,12 +143,14 @@ impl<S: QuorumStorage> QuorumMember<S> {
                     self.fetching.next_at = retry_at;
                     return;
                 }
+                // Only then is what is below the end the same here and there.
+                let matched = matches!(outcome, FetchOutcome::Batches(_));
                 let done = self.apply_fetched(sender.broker_id, outcome);
                 if self.is_stopped() {
                     return;
                 }
                 self.fetching.next_at = if done { self.now } else { retry_at };
-                if done && matches!(self.role, Role::Follower(_)) {
+                if done && matched && matches!(self.role, Role::Follower(_)) {
                     self.commit_as_follower(answer.commit_end);
                 }
             }
@@ -191,7 +193,9 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.fetching.download = Some(Download { from, position, bytes_total: bytes, bytes: Vec::new() });
                 true
             }
-            FetchOutcome::AcceptEpoch | FetchOutcome::NotController => unreachable!("handled by the caller"),
+            FetchOutcome::AcceptEpoch | FetchOutcome::NotYetController | FetchOutcome::NotController => {
+                unreachable!("handled by the caller")
+            }
         }
     }
 

@@ -230,10 +230,14 @@ impl<S: QuorumStorage> QuorumMember<S> {
             self.hear_of(&Promise { epoch: promised.epoch, holder: None });
             self.want_lease_read();
         }
-        let hears = answer.hears.as_ref().filter(|controller| controller.epoch >= self.known.epoch);
-        if let Some(controller) = hears {
-            let controller = controller.clone();
-            self.hear_of(&controller);
+        // That it still hears this broker, which does not lead, is no news.
+        let (me, own_epoch) = (self.me.broker_id, self.own_epoch());
+        let heard = answer.hears.clone().filter(|controller| {
+            own_epoch.is_some() || controller.holder.as_ref().is_none_or(|holder| holder.broker_id != me)
+        });
+        let answer = StatusAnswer { hears: heard, ..answer };
+        if let Some(controller) = answer.hears.as_ref().filter(|controller| controller.epoch >= self.known.epoch) {
+            self.hear_of(controller);
         }
         let hears = answer.hears.is_some();
         if let Some(Follower { inquiry: Some(inquiry), .. }) = self.follower()

@@ -106,6 +106,8 @@ pub enum FetchOutcome {
     },
     /// The follower has not accepted this controller's epoch yet.
     AcceptEpoch,
+    /// The one asked holds the Lease but does not lead yet.
+    NotYetController,
     /// The one asked does not lead, or keeps no promise to the candidate that asks.
     NotController,
 }

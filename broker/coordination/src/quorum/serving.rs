@@ -27,7 +27,8 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.hear_of(&fetch.accepted);
                 match &self.role {
                     Role::Controller(_) => self.fetch_at_controller(voter, request, fetch),
-                    _ => self.answer_fetch(from, request, FetchOutcome::NotController),
+                    Role::Candidate(_) => self.answer_fetch(from, request, FetchOutcome::NotYetController),
+                    Role::Follower(_) => self.answer_fetch(from, request, FetchOutcome::NotController),
                 }
             }
         }

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Brokers, network, Lease API and time of a run, and how effects of members become events. Knows no faults' reasons:
+//! [`super::run`] decides what breaks when.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use odradek_coordination::quorum::{
+    AppendError, Effect, Input, KnownBroker, LeaseCall, MemberStatus, Message, QuorumMember, QuorumSettings,
+    QuorumStorage,
+};
+use odradek_coordination::{Holder, LeaseChange, LeaseView, Voter, WriteOutcome};
+use odradek_model::{BrokerId, DirectoryId, Offset};
+use uuid::Uuid;
+
+use super::{LeaseApi, MemoryDisk, MemoryStorage, Oracle, Planted, Profile, Violation};
+use crate::Random;
+
+/// A driver's deadline for a call of the Lease.
+const LEASE_DEADLINE_MS: u64 = 1_000;
+
+/// A process of a broker.
+#[derive(Debug)]
+struct Process {
+    member: QuorumMember<MemoryStorage>,
+    holder: Holder,
+    /// Up to where its committed records were compared.
+    compared: Offset,
+    leads: bool,
+    /// The next wake-up that was scheduled.
+    wake_at: u64,
+}
+
+/// A broker: a disk, and perhaps a process.
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub(super) id: BrokerId,
+    pub(super) voter: Voter,
+    pub(super) disk: Rc<RefCell<MemoryDisk>>,
+    process: Option<Process>,
+    /// Counts processes; events for an earlier one are void.
+    pub(super) boot: u64,
+    /// A paused process gets what waits for it when it goes on.
+    pub(super) paused: bool,
+    waiting: Vec<Input>,
+    /// It was asked to stop cleanly, and never leads again.
+    pub(super) stopping: bool,
+}
+
+impl Broker {
+    pub(super) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    Input {
+        broker: usize,
+        boot: u64,
+        input: Input,
+    },
+    /// A message at the door: whether anybody is there decides itself only then.
+    Deliver {
+        from: usize,
+        from_boot: u64,
+        to: usize,
+        message: Message,
+    },
+    ProbeArrives {
+        broker: usize,
+        boot: u64,
+        target: usize,
+    },
+    LeaseReadArrives {
+        broker: usize,
+        boot: u64,
+        call: LeaseCall,
+    },
+    LeaseWriteArrives {
+        broker: usize,
+        boot: u64,
+        call: LeaseCall,
+        base: Option<LeaseView>,
+        change: LeaseChange,
+        answered: bool,
+    },
+    Wake {
+        broker: usize,
+        boot: u64,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) random: Random,
+    pub(super) profile: Profile,
+    pub(super) brokers: Vec<Broker>,
+    pub(super) lease: LeaseApi,
+    pub(super) oracle: Oracle,
+    /// Links that carry nothing, from and to.
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    pub(super) lease_away: bool,
+    /// Brokers that cannot reach the Lease API.
+    pub(super) lease_cut: BTreeSet<usize>,
+    pub(super) healed: bool,
+    pub(super) violation: Option<Violation>,
+    /// What happened, if wanted; else only its hash.
+    pub(super) story: Option<Vec<String>>,
+    pub(super) hash: u64,
+    pub(super) events: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    next_directory: u128,
+    next_record: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, profile: Profile, tell: bool) -> Self {
+        let mut lease = LeaseApi::new();
+        lease.without_compare_and_set = profile.planted == Some(Planted::LeaseWithoutCompareAndSet);
+        let mut world = Self {
+            now: 0,
+            random: Random::new(seed),
+            brokers: Vec::new(),
+            lease,
+            oracle: Oracle::default(),
+            cut: BTreeSet::new(),
+            lease_away: false,
+            lease_cut: BTreeSet::new(),
+            healed: false,
+            violation: None,
+            story: tell.then(Vec::new),
+            hash: 0xcbf2_9ce4_8422_2325,
+            events: 0,
+            queue: BTreeMap::new(),
+            next_event: 0,
+            next_directory: 0,
+            next_record: 0,
+            profile,
+        };
+        for id in 0..world.profile.brokers {
+            let voter = world.new_voter(id);
+            world.brokers.push(Broker {
+                id: BrokerId(id as i32),
+                voter,
+                disk: Rc::default(),
+                process: None,
+                boot: 0,
+                paused: false,
+                waiting: Vec::new(),
+                stopping: false,
+            });
+        }
+        for id in 0..world.profile.brokers {
+            world.start(id);
+        }
+        world
+    }
+
+    fn new_voter(&mut self, id: usize) -> Voter {
+        self.next_directory += 1;
+        Voter { broker_id: BrokerId(id as i32), directory_id: DirectoryId(Uuid::from_u128(self.next_directory)) }
+    }
+
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(format!("{:>7} {}", self.now, line()));
+        }
+    }
+
+    fn mix(&mut self, number: u64) {
+        self.hash = (self.hash ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
+    }
+
+    fn schedule(&mut self, after_ms: u64, event: Event) {
+        self.next_event += 1;
+        self.queue.insert((self.now + after_ms, self.next_event), event);
+    }
+
+    // === processes ===
+
+    pub(super) fn start(&mut self, id: usize) {
+        if self.brokers[id].is_running() {
+            return;
+        }
+        let seed = self.random.number();
+        let known: Vec<_> = (0..self.profile.brokers)
+            .map(|id| KnownBroker { broker_id: BrokerId(id as i32), rack: Some(format!("rack-{}", id % 3)) })
+            .collect();
+        let broker = &mut self.brokers[id];
+        broker.boot += 1;
+        broker.paused = false;
+        broker.stopping = false;
+        broker.waiting.clear();
+        let boot = broker.boot;
+        let holder = Holder { broker_id: broker.id, incarnation: format!("{boot}") };
+        let storage = MemoryStorage::open(&broker.disk);
+        let compared = 0;
+        let settings =
+            QuorumSettings { replace_voter_after_ms: 10_000, max_answer_bytes: 256, ..QuorumSettings::default() };
+        let mut member = QuorumMember::new(settings, holder.clone(), broker.voter, storage, seed);
+        if let Some(Planted::Member(bug)) = self.profile.planted {
+            member.plant(bug);
+        }
+        broker.process = Some(Process { member, holder, compared, leads: false, wake_at: u64::MAX });
+        self.tell(|| format!("start {id}"));
+        let loading = self.random.between(0, 200);
+        self.schedule(0, Event::Input { broker: id, boot, input: Input::Brokers(known) });
+        self.schedule(loading, Event::Input { broker: id, boot, input: Input::ImageLoaded });
+    }
+
+    /// kill -9: the peers' connections break.
+    pub(super) fn kill(&mut self, id: usize) {
+        if self.brokers[id].process.take().is_none() {
+            return;
+        }
+        self.tell(|| format!("kill {id}"));
+        self.brokers[id].paused = false;
+        for other in 0..self.brokers.len() {
+            if other != id && !self.cut.contains(&(id, other)) {
+                let after = self.random.between(1, 5);
+                self.connection_lost(other, id, after);
+            }
+        }
+    }
+
+    fn connection_lost(&mut self, broker: usize, peer: usize, after_ms: u64) {
+        let boot = self.brokers[broker].boot;
+        let input = Input::ConnectionLost(BrokerId(peer as i32));
+        self.schedule(after_ms, Event::Input { broker, boot, input });
+    }
+
+    /// A new folder, so another voter (rule 9).
+    pub(super) fn empty_folder(&mut self, id: usize) {
+        self.kill(id);
+        self.tell(|| format!("empty {id}"));
+        let voter = self.new_voter(id);
+        self.brokers[id].voter = voter;
+        self.brokers[id].disk = Rc::default();
+    }
+
+    pub(super) fn pause(&mut self, id: usize) {
+        self.tell(|| format!("pause {id}"));
+        self.brokers[id].paused = true;
+    }
+
+    pub(super) fn resume(&mut self, id: usize) {
+        if !std::mem::take(&mut self.brokers[id].paused) {
+            return;
+        }
+        self.tell(|| format!("resume {id}"));
+        let boot = self.brokers[id].boot;
+        for input in std::mem::take(&mut self.brokers[id].waiting) {
+            self.schedule(0, Event::Input { broker: id, boot, input });
+        }
+        self.schedule(0, Event::Input { broker: id, boot, input: Input::Tick });
+    }
+
+    pub(super) fn status(&self, id: usize) -> Option<MemberStatus> {
+        self.brokers[id].process.as_ref().map(|process| process.member.status())
+    }
+
+    /// Lets a leader append; whether somebody did.
+    pub(super) fn append(&mut self, id: usize) -> Option<Offset> {
+        self.next_record += 1;
+        let record = self.next_record;
+        let now = self.now;
+        let broker = &mut self.brokers[id];
+        if broker.paused {
+            return None;
+        }
+        let process = broker.process.as_mut()?;
+        match process.member.append(now, &[record]) {
+            Ok((end, effects)) => {
+                self.carry_out(id, effects);
+                Some(end)
+            }
+            Err(AppendError::NotController) => None,
+            Err(AppendError::Storage(error)) => {
+                self.violation = Some(Violation(format!("an append failed: {error}")));
+                None
+            }
+        }
+    }
+
+    pub(super) fn compact(&mut self, id: usize) {
+        if let Some(status) = self.status(id) {
+            self.brokers[id].disk.borrow_mut().compact(status.commit_end);
+        }
+    }
+
+    pub(super) fn stop_cleanly(&mut self, id: usize) {
+        self.tell(|| format!("clean stop of {id}"));
+        self.brokers[id].stopping = true;
+        self.input(id, Input::Resign);
+    }
+
+    pub(super) fn input(&mut self, id: usize, input: Input) {
+        let boot = self.brokers[id].boot;
+        self.schedule(0, Event::Input { broker: id, boot, input });
+    }
+
+    // === events ===
+
+    pub(super) fn next_time(&self) -> Option<u64> {
+        self.queue.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Lets the next event happen.
+    pub(super) fn step(&mut self) {
+        let Some(((at, _), event)) = self.queue.pop_first() else { return };
+        self.now = at;
+        self.events += 1;
+        self.mix(at);
+        match event {
+            Event::Input { broker, boot, input } => self.give(broker, boot, input),
+            Event::Wake { broker, boot } => {
+                let due = self.brokers[broker].process.as_mut().is_some_and(|process| {
+                    let due = process.wake_at <= at;
+                    if due {
+                        process.wake_at = u64::MAX;
+                    }
+                    due
+                });
+                if due {
+                    self.give(broker, boot, Input::Tick);
+                }
+            }
+            Event::Deliver { from, from_boot, to, message } => {
+                if self.cut.contains(&(from, to)) {
+                    return;
+                }
+                if self.brokers[to].is_running() {
+                    let boot = self.brokers[to].boot;
+                    self.give(to, boot, Input::Received(message));
+                } else if self.brokers[from].boot == from_boot && !self.cut.contains(&(to, from)) {
+                    self.connection_lost(from, to, 1);
+                }
+            }
+            Event::ProbeArrives { broker, boot, target } => {
+                let reached = self.brokers[target].is_running()
+                    && !self.cut.contains(&(broker, target))
+                    && !self.cut.contains(&(target, broker));
+                self.give(broker, boot, Input::Probed(BrokerId(target as i32), reached));
+            }
+            Event::LeaseReadArrives { broker, boot, call } => {
+                let away = self.lease_away || self.lease_cut.contains(&broker);
+                let lost = away || self.is_lease_answer_lost();
+                let (after, outcome) = if lost {
+                    (LEASE_DEADLINE_MS, Err("no answer".to_owned()))
+                } else {
+                    (self.random.between(1, 10), Ok(self.lease.read()))
+                };
+                self.schedule(after, Event::Input { broker, boot, input: Input::LeaseRead(call, outcome) });
+            }
+            Event::LeaseWriteArrives { broker, boot, call, base, change, answered } => {
+                self.lease_write_arrives(broker, boot, call, base.as_ref(), &change, answered);
+            }
+        }
+    }
+
+    fn is_lease_answer_lost(&mut self) -> bool {
+        let chance = if self.healed { 0 } else { self.profile.lease_loss };
+        self.random.per_mille(chance)
+    }
+
+    fn lease_write_arrives(
+        &mut self,
+        broker: usize,
+        boot: u64,
+        call: LeaseCall,
+        base: Option<&LeaseView>,
+        change: &LeaseChange,
+        answered: bool,
+    ) {
+        if self.lease_away {
+            return;
+        }
+        let outcome = self.lease.write(base, change);
+        self.mix(u64::from(matches!(outcome, WriteOutcome::Written(_))));
+        if let WriteOutcome::Written(view) = &outcome {
+            let view = view.clone();
+            self.tell(|| {
+                let voters: Vec<_> = view.voters.iter().map(|voter| voter.broker_id.0).collect();
+                format!(
+                    "Lease {} epoch {} sequence {} holder {:?} voters {voters:?}",
+                    view.uid,
+                    view.epoch,
+                    view.sequence,
+                    view.holder.as_ref().map(ToString::to_string)
+                )
+            });
+            self.let_watches_see(&view);
+        }
+        if answered {
+            let after = self.random.between(1, 10);
+            self.schedule(after, Event::Input { broker, boot, input: Input::LeaseWritten(call, Ok(outcome)) });
+        }
+    }
+
+    /// Watches tell it soon, late or never.
+    pub(super) fn let_watches_see(&mut self, view: &LeaseView) {
+        for id in 0..self.brokers.len() {
+            if self.lease_cut.contains(&id) {
+                continue;
+            }
+            let roll = if self.healed { 500 } else { self.random.between(0, 999) };
+            let after = match roll {
+                0..50 => continue,
+                50..100 => self.random.between(500, 5_000),
+                _ => self.random.between(1, 30),
+            };
+            let boot = self.brokers[id].boot;
+            self.schedule(after, Event::Input { broker: id, boot, input: Input::LeaseSeen(view.clone()) });
+        }
+    }
+
+    fn give(&mut self, id: usize, boot: u64, input: Input) {
+        let broker = &mut self.brokers[id];
+        if broker.boot != boot || !broker.is_running() {
+            return;
+        }
+        if broker.paused {
+            if !matches!(input, Input::Tick) {
+                broker.waiting.push(input);
+            }
+            return;
+        }
+        if self.story.is_some() && !matches!(input, Input::Tick | Input::Brokers(_)) {
+            let line = format!("{id} <- {}", brief(&format!("{input:?}")));
+            self.tell(|| line);
+        }
+        let now = self.now;
+        let Some(process) = &mut self.brokers[id].process else { return };
+        let effects = process.member.handle(now, input);
+        self.carry_out(id, effects);
+    }
+
+    fn carry_out(&mut self, id: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            self.effect(id, effect);
+        }
+        let now = self.now;
+        let Broker { process: Some(process), boot, .. } = &mut self.brokers[id] else { return };
+        let (boot, wake_at) = (*boot, process.member.wake_at().max(now + 1));
+        if wake_at < process.wake_at {
+            process.wake_at = wake_at;
+            self.schedule(wake_at - now, Event::Wake { broker: id, boot });
+        }
+    }
+
+    fn effect(&mut self, id: usize, effect: Effect) {
+        if !self.brokers[id].is_running() {
+            return;
+        }
+        let boot = self.brokers[id].boot;
+        match effect {
+            Effect::Send(to, message) => self.send(id, boot, to.0 as usize, message),
+            Effect::Probe(target) => {
+                let after = self.random.between(1, 20);
+                self.schedule(after, Event::ProbeArrives { broker: id, boot, target: target.0 as usize });
+            }
+            Effect::ReadLease(call) => {
+                let after = self.random.between(1, 10);
+                self.schedule(after, Event::LeaseReadArrives { broker: id, boot, call });
+            }
+            Effect::WriteLease { call, base, change } => self.write_lease(id, boot, call, base, change),
+            Effect::Committed(end) => self.committed(id, end),
+            Effect::Leading { epoch, .. } => {
+                self.tell(|| format!("{id} leads epoch {epoch}"));
+                if let Some(process) = &mut self.brokers[id].process {
+                    process.leads = true;
+                    let holder = process.holder.clone();
+                    self.check(|oracle| oracle.lead(&holder, epoch));
+                }
+            }
+            Effect::SteppedDown(epoch) => {
+                self.tell(|| format!("{id} leads epoch {epoch} no more"));
+                if let Some(process) = &mut self.brokers[id].process {
+                    process.leads = false;
+                }
+            }
+            Effect::ReloadImage | Effect::Resigned => {}
+            Effect::Stop(reason) => self.violation = Some(Violation(format!("broker {id} stopped: {reason}"))),
+        }
+    }
+
+    fn check(&mut self, check: impl FnOnce(&mut Oracle) -> Result<(), Violation>) {
+        if let Err(violation) = check(&mut self.oracle) {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    fn committed(&mut self, id: usize, end: Offset) {
+        let Some(process) = &mut self.brokers[id].process else { return };
+        assert!(end <= process.member.storage().position().end, "a broker applies only what it has");
+        let from = std::mem::replace(&mut process.compared, end);
+        assert!(from <= end, "the committed end never falls");
+        let holder = process.holder.clone();
+        let disk = self.brokers[id].disk.borrow();
+        let records: Vec<_> = (from..end).map(|offset| disk.record(offset)).collect();
+        drop(disk);
+        self.mix(end as u64);
+        self.tell(|| format!("{id} committed {end}"));
+        self.check(|oracle| oracle.commit(&holder, from, &records));
+    }
+
+    fn send(&mut self, from: usize, from_boot: u64, to: usize, message: Message) {
+        if to >= self.brokers.len() {
+            return;
+        }
+        let (loss, delay) = if self.healed { (0, 0) } else { (self.profile.loss, self.profile.delay) };
+        if self.random.per_mille(loss) {
+            return;
+        }
+        let after =
+            if self.random.per_mille(delay) { self.random.between(50, 8_000) } else { self.random.between(1, 4) };
+        if self.random.per_mille(loss / 4) {
+            let again = after + self.random.between(1, 2_000);
+            self.schedule(again, Event::Deliver { from, from_boot, to, message: message.clone() });
+        }
+        self.schedule(after, Event::Deliver { from, from_boot, to, message });
+    }
+
+    fn write_lease(&mut self, broker: usize, boot: u64, call: LeaseCall, base: Option<LeaseView>, change: LeaseChange) {
+        let away = self.lease_away || self.lease_cut.contains(&broker);
+        if away && self.random.per_mille(500) {
+            let input = Input::LeaseWritten(call, Err("connection refused".to_owned()));
+            self.schedule(1, Event::Input { broker, boot, input });
+            return;
+        }
+        if away || self.is_lease_answer_lost() {
+            let input = Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("no answer in time".to_owned())));
+            self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input });
+            // It may land all the same, perhaps long after.
+            if self.random.per_mille(600) {
+                let after = if self.random.per_mille(500) {
+                    self.random.between(1, 50)
+                } else {
+                    self.random.between(500, 15_000)
+                };
+                self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: false });
+            }
+            return;
+        }
+        let after = self.random.between(1, 15);
+        if self.lease_away {
+            return;
+        }
+        self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: true });
+        // The driver's own deadline, should the API go away before it arrives; a second outcome is ignored.
+        let input = Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("no answer in time".to_owned())));
+        self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input });
+    }
+}
+
+/// Long numbers of folders shortened.
+fn brief(text: &str) -> String {
+    text.replace("00000000-0000-0000-0000-0000000000", "")
+}
