@@ -58,6 +58,7 @@ fn finds(planted: Planted) -> Option<u64> {
 }
 
 #[test]
+#[ignore = "a minute: make sim"]
 fn every_planted_mistake_is_found() {
     let only = std::env::var("ODRADEK_MISTAKE").unwrap_or_default();
     let members = [
@@ -69,12 +70,11 @@ fn every_planted_mistake_is_found() {
         PlantedBug::PendingForgottenAfterRead,
         PlantedBug::OlderEpochsCounted,
         PlantedBug::UnmatchedAcknowledged,
-        PlantedBug::FollowWithoutPromise,
-        PlantedBug::PromiseToTwo,
-        PlantedBug::HolderWithoutAnswerLeads,
-        PlantedBug::AcknowledgementOfAnyEpoch,
+        PlantedBug::CommittedWithoutMatch,
+        PlantedBug::RecoveryWithoutAll,
     ];
-    let all = members.into_iter().map(Planted::Member).chain([Planted::LeaseWithoutCompareAndSet]);
+    let around = [Planted::LeaseWithoutCompareAndSet, Planted::PromiseNotDurable, Planted::EmptiedFolderKeepsIdentity];
+    let all = members.into_iter().map(Planted::Member).chain(around);
     let wanted = all.filter(|planted| format!("{planted:?}").contains(&only));
     let missed: Vec<_> = wanted.filter(|planted| finds(*planted).is_none()).collect();
     assert!(missed.is_empty(), "not found in {SEEDS_FOR_A_MISTAKE} seeds: {missed:?}");

@@ -12,6 +12,8 @@ pub enum Planted {
     Member(PlantedBug),
     /// The Lease is written without compare-and-set.
     LeaseWithoutCompareAndSet,
+    /// An emptied folder keeps its identity (rule 9).
+    EmptiedFolderKeepsIdentity,
 }
 
 /// See the module. Chances are per mille of the faults.
@@ -29,8 +31,15 @@ pub struct Profile {
     pub delay: u64,
     /// Chance that an answer of the Lease API is lost, per mille; half of those writes land all the same, some late.
     pub lease_loss: u64,
+    /// The session of brokers.
+    pub session_ms: u64,
     /// How long a dead voter of three and more is kept.
     pub replace_voter_after_ms: u64,
+    /// Bytes in one answer to a fetch.
+    pub max_answer_bytes: usize,
+    /// Chance, per mille, of trouble where it hurts: for the holder right after a take, and for writes that change the
+    /// voters.
+    pub aimed: u64,
     /// Whether folders are emptied.
     pub wipes: bool,
     /// Whether the Lease is deleted, rolled back and stolen.
@@ -50,7 +59,10 @@ impl Profile {
             loss: 2,
             delay: 5,
             lease_loss: 10,
+            session_ms: random.pick(&[6_000, 6_000, 1_500]),
             replace_voter_after_ms: 10_000,
+            max_answer_bytes: random.pick(&[1, 64, 256]),
+            aimed: random.pick(&[0, 0, 500, 900]),
             wipes: random.per_mille(300),
             lease_falls: random.per_mille(300),
             planted: None,

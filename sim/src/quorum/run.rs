@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use odradek_coordination::Voter;
 use odradek_coordination::quorum::Input;
 
-use super::world::World;
+use super::world::{Trouble, World};
 use super::{Profile, Violation};
 
 /// After healing, so long until a controller leads and commits: a voter's session, a Lease's duration, a back-off, and
@@ -39,6 +39,7 @@ enum Later {
     LeaseBack,
     LeaseMend(usize),
     Kill(usize),
+    Trouble(usize, Trouble),
 }
 
 /// Runs the seed's history; `tell` keeps it as text.
@@ -69,10 +70,13 @@ impl Run {
         self.world.violation.is_some() || self.world.events > MAX_EVENTS
     }
 
-    /// Lets everything up to the time happen.
+    /// Lets everything up to the time happen, or up to an event that calls for trouble.
     fn until(&mut self, time: u64) {
         while !self.is_over() && self.world.next_time().is_some_and(|at| at <= time) {
             self.world.step();
+            if !self.world.troubles.is_empty() {
+                return;
+            }
         }
         self.world.now = self.world.now.max(time);
         if self.world.events > MAX_EVENTS {
@@ -88,6 +92,9 @@ impl Run {
             let next = next_append.min(self.next_fault).min(next_later).min(end).max(self.world.now);
             self.until(next);
             let now = self.world.now;
+            for (after, id, trouble) in std::mem::take(&mut self.world.troubles) {
+                self.later(after, after, Later::Trouble(id, trouble));
+            }
             let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
             self.later = later;
             for (_, later) in due {
@@ -133,7 +140,28 @@ impl Run {
                 self.world.kill(id);
                 self.later(50, 5_000, Later::Start(id));
             }
+            Later::Trouble(id, Trouble::Kill) => {
+                self.world.kill(id);
+                self.later(20, 2_500, Later::Start(id));
+            }
+            Later::Trouble(id, Trouble::Pause) => {
+                if self.world.brokers[id].is_running() && !self.world.brokers[id].paused {
+                    self.world.pause(id);
+                    self.later(500, 9_000, Later::Resume(id));
+                }
+            }
+            Later::Trouble(id, Trouble::CutOff) => {
+                let others = (0..self.world.brokers.len()).filter(|other| *other != id);
+                let links = others.flat_map(|other| [(id, other), (other, id)]).collect();
+                self.cut(links, 500, 10_000);
+            }
         }
+    }
+
+    fn cut(&mut self, links: Vec<(usize, usize)>, shortest_ms: u64, longest_ms: u64) {
+        self.world.tell(|| format!("cut {links:?}"));
+        self.world.cut.extend(links.iter().copied());
+        self.later(shortest_ms, longest_ms, Later::Mend(links));
     }
 
     fn fault(&mut self) {
@@ -144,7 +172,15 @@ impl Run {
         {
             id = (holder.broker_id.0 as usize).min(n - 1);
         }
-        match self.world.random.between(0, 99) {
+        if self.world.profile.wipes && self.world.random.per_mille(70) {
+            self.empty_folder(id);
+            return;
+        }
+        if self.world.profile.lease_falls && self.world.random.per_mille(150) {
+            self.lease_falls();
+            return;
+        }
+        match self.world.random.between(0, 86) {
             0..25 => {
                 self.world.kill(id);
                 let long = self.world.random.per_mille(300);
@@ -172,8 +208,6 @@ impl Run {
                 self.later(10, 3_000, Later::Kill(id));
             }
             78..86 => self.world.compact(id),
-            86..93 if self.world.profile.wipes => self.empty_folder(id),
-            93..100 if self.world.profile.lease_falls => self.lease_falls(),
             _ => {}
         }
     }
@@ -202,9 +236,7 @@ impl Run {
                 }
             }
         }
-        self.world.tell(|| format!("cut {links:?}"));
-        self.world.cut.extend(links.iter().copied());
-        self.later(50, 15_000, Later::Mend(links));
+        self.cut(links, 50, 15_000);
     }
 
     /// All voter sets that any disk or the Lease names.
@@ -266,6 +298,15 @@ impl Run {
         if let Some(view) = self.world.lease.read() {
             self.world.let_watches_see(&view);
         }
+        // Half of the time nobody is left who could put it back.
+        if self.world.random.per_mille(500) {
+            for id in 0..self.world.brokers.len() {
+                if self.world.random.per_mille(600) {
+                    self.world.kill(id);
+                    self.later(20, 10_000, Later::Start(id));
+                }
+            }
+        }
     }
 
     /// Everything is mended; then somebody must lead and commit something new, and everybody must learn of it.
@@ -294,6 +335,7 @@ impl Run {
         while !self.is_over() {
             let now = self.world.now + 100;
             self.until(now);
+            self.world.troubles.clear();
             for id in 0..n {
                 if new_end.is_none() {
                     new_end = self.world.append(id);

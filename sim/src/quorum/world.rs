@@ -54,6 +54,14 @@ impl Broker {
     }
 }
 
+/// Trouble for one broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    Kill,
+    Pause,
+    CutOff,
+}
+
 #[derive(Debug)]
 enum Event {
     Input {
@@ -112,6 +120,8 @@ pub(super) struct World {
     pub(super) story: Option<Vec<String>>,
     pub(super) hash: u64,
     pub(super) events: u64,
+    /// Aimed trouble, and after how long.
+    pub(super) troubles: Vec<(u64, usize, Trouble)>,
     queue: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     next_directory: u128,
@@ -136,6 +146,7 @@ impl World {
             story: tell.then(Vec::new),
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
+            troubles: Vec::new(),
             queue: BTreeMap::new(),
             next_event: 0,
             next_directory: 0,
@@ -200,8 +211,11 @@ impl World {
         let holder = Holder { broker_id: broker.id, incarnation: format!("{boot}") };
         let storage = MemoryStorage::open(&broker.disk);
         let compared = 0;
-        let settings =
-            QuorumSettings { replace_voter_after_ms: 10_000, max_answer_bytes: 256, ..QuorumSettings::default() };
+        let settings = QuorumSettings {
+            replace_voter_after_ms: 10_000,
+            max_answer_bytes: self.profile.max_answer_bytes,
+            ..QuorumSettings::default()
+        };
         let mut member = QuorumMember::new(settings, holder.clone(), broker.voter, storage, seed);
         if let Some(Planted::Member(bug)) = self.profile.planted {
             member.plant(bug);
@@ -238,8 +252,9 @@ impl World {
     pub(super) fn empty_folder(&mut self, id: usize) {
         self.kill(id);
         self.tell(|| format!("empty {id}"));
-        let voter = self.new_voter(id);
-        self.brokers[id].voter = voter;
+        if self.profile.planted != Some(Planted::EmptiedFolderKeepsIdentity) {
+            self.brokers[id].voter = self.new_voter(id);
+        }
         self.brokers[id].disk = Rc::default();
     }
 
@@ -395,6 +410,12 @@ impl World {
                 )
             });
             self.let_watches_see(&view);
+            let taken = base.is_none_or(|base| base.epoch < change.epoch);
+            if taken && !self.healed && self.random.per_mille(self.profile.aimed) {
+                let trouble = self.random.pick(&[Trouble::Kill, Trouble::Pause, Trouble::CutOff]);
+                let after = self.random.between(1, 25);
+                self.troubles.push((after, broker, trouble));
+            }
         }
         if answered {
             let after = self.random.between(1, 10);
@@ -531,6 +552,15 @@ impl World {
         if away && self.random.per_mille(500) {
             let input = Input::LeaseWritten(call, Err("connection refused".to_owned()));
             self.schedule(1, Event::Input { broker, boot, input });
+            return;
+        }
+        let changes_voters = base.as_ref().is_some_and(|base| base.voters != change.voters && !base.voters.is_empty());
+        if changes_voters && !away && !self.healed && self.random.per_mille(self.profile.aimed) {
+            let input = Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("no answer in time".to_owned())));
+            self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input });
+            let (lands, hits) = (self.random.between(100, 4_000), self.random.between(0, 2_500));
+            self.schedule(lands, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: false });
+            self.troubles.push((hits, broker, Trouble::CutOff));
             return;
         }
         if away || self.is_lease_answer_lost() {

@@ -97,7 +97,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
     pub(super) fn fetch_at_controller(&mut self, voter: Voter, request: RequestId, fetch: FetchRequest) {
         let from = voter.broker_id;
         let own = Promise { epoch: self.own_epoch().unwrap_or(0), holder: Some(self.me.clone()) };
-        if fetch.accepted != own && !self.planted.has(PlantedBug::AcknowledgementOfAnyEpoch) {
+        if fetch.accepted != own {
             let outcome =
                 if fetch.accepted.epoch < own.epoch { FetchOutcome::AcceptEpoch } else { FetchOutcome::NotController };
             self.answer_fetch(from, request, outcome);
@@ -111,10 +111,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         self.advance_commit();
         let nothing_new = matches!(&outcome, FetchOutcome::Batches(batches) if batches.is_empty())
             && fetch.commit_end >= self.commit_end.min(fetch.position.end);
-        if fetch.accepted != own {
-            // Only a planted mistake comes here: it counted, and is answered as it should be.
-            self.answer_fetch(from, request, FetchOutcome::AcceptEpoch);
-        } else if nothing_new {
+        if nothing_new {
             let until = self.now + self.settings.fetch_hold_ms;
             let held = Held { request, position: fetch.position, commit_end: fetch.commit_end, until };
             if let Some(controlling) = self.controlling() {
@@ -329,7 +326,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
                     rack: rack(voter),
                     alive: self.now <= heard_at + self.settings.session_ms && !self.is_unreachable(voter.broker_id),
                     gone: self.now > heard_at + self.settings.replace_voter_after_ms,
-                    caught_up: acknowledged >= required,
+                    caught_up: acknowledged >= required || self.planted.has(PlantedBug::ChangeWithoutCheck),
                 });
             }
         }

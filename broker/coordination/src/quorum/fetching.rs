@@ -81,11 +81,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         if !self.due(next_at) {
             return;
         }
-        let accepted = if self.planted.has(PlantedBug::FollowWithoutPromise) {
-            self.known.clone()
-        } else {
-            self.storage.promised().clone()
-        };
+        let accepted = self.storage.promised().clone();
         let position = self.storage.position();
         let body = match &self.fetching.download {
             Some(download) if download.from == from => {
@@ -144,7 +140,8 @@ impl<S: QuorumStorage> QuorumMember<S> {
                     return;
                 }
                 // Only then is what is below the end the same here and there.
-                let matched = matches!(outcome, FetchOutcome::Batches(_));
+                let matched =
+                    matches!(outcome, FetchOutcome::Batches(_)) || self.planted.has(PlantedBug::CommittedWithoutMatch);
                 let done = self.apply_fetched(sender.broker_id, outcome);
                 if self.is_stopped() {
                     return;
@@ -161,7 +158,6 @@ impl<S: QuorumStorage> QuorumMember<S> {
     fn is_from_source(&self, sender: &Holder, in_flight: &InFlight) -> bool {
         let promised = self.storage.promised();
         match &self.role {
-            Role::Follower(_) if self.planted.has(PlantedBug::FollowWithoutPromise) => true,
             Role::Follower(_) => {
                 *promised == in_flight.accepted && promised.holder.as_ref() == Some(sender) && *promised == self.known
             }
@@ -203,11 +199,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         if batches.is_empty() {
             return true;
         }
-        let promised = if self.planted.has(PlantedBug::FollowWithoutPromise) {
-            self.known.epoch
-        } else {
-            self.storage.promised().epoch
-        };
+        let promised = self.storage.promised().epoch;
         let mut position = self.storage.position();
         let mut bytes = 0;
         for batch in batches {

@@ -114,11 +114,6 @@ impl<S: QuorumStorage> QuorumMember<S> {
 
     fn consider_taking(&mut self) {
         let Some(view) = self.lease.newest.clone() else { return };
-        let mine = view.holder.as_ref() == Some(&self.me);
-        if self.planted.has(PlantedBug::HolderWithoutAnswerLeads) && mine {
-            self.begin_candidacy(&view, super::candidate::PromiseRule::Quorum);
-            return;
-        }
         if self.known.epoch > view.epoch {
             // Either there is a newer Lease or it has fallen: the next read tells.
             return;

@@ -14,7 +14,9 @@ use super::fetching::Fetching;
 use super::follower::Follower;
 use super::lease_knowledge::LeaseKnowledge;
 use super::message::{FetchOutcome, Message, MessageBody, PromiseAnswer, RequestId, StatusAnswer};
-use super::planted::{Planted, PlantedBug};
+use super::planted::Planted;
+#[cfg(feature = "planted-bugs")]
+use super::planted::PlantedBug;
 use super::random::Random;
 use super::storage::{Promise, QuorumStorage, StorageError};
 use super::{LogPosition, QuorumSettings, VoterSet};
@@ -395,9 +397,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
 
     /// Rule 2.
     fn promise_wanted(&mut self, candidate: Holder, request: RequestId, epoch: ControllerEpoch) {
-        let granted = epoch > 0
-            && (self.keep_promise(epoch, &candidate)
-                || (self.planted.has(PlantedBug::PromiseToTwo) && epoch == self.storage.promised().epoch));
+        let granted = epoch > 0 && self.keep_promise(epoch, &candidate);
         if self.stopped {
             return;
         }

@@ -23,14 +23,10 @@ pub enum PlantedBug {
     OlderEpochsCounted,
     /// A position is acknowledged though it does not match the controller's log.
     UnmatchedAcknowledged,
-    /// A follower acknowledges to a controller without having promised its epoch.
-    FollowWithoutPromise,
-    /// A promise is granted twice for one epoch.
-    PromiseToTwo,
-    /// A holder that saw no success answer leads all the same (rule 1f).
-    HolderWithoutAnswerLeads,
-    /// Acknowledgements of another epoch count.
-    AcknowledgementOfAnyEpoch,
+    /// A follower takes for committed what the controller has committed, though their logs were not matched.
+    CommittedWithoutMatch,
+    /// Recovery goes on before every member has answered (rule 10).
+    RecoveryWithoutAll,
 }
 
 #[cfg(not(feature = "planted-bugs"))]
@@ -49,10 +45,8 @@ mod absent {
         PendingForgottenAfterRead,
         OlderEpochsCounted,
         UnmatchedAcknowledged,
-        FollowWithoutPromise,
-        PromiseToTwo,
-        HolderWithoutAnswerLeads,
-        AcknowledgementOfAnyEpoch,
+        CommittedWithoutMatch,
+        RecoveryWithoutAll,
     }
 }
 

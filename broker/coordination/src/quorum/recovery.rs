@@ -14,6 +14,7 @@ use tracing::info;
 use super::VoterSet;
 use super::member::QuorumMember;
 use super::message::{MessageBody, RequestId, StatusAnswer};
+use super::planted::PlantedBug;
 use super::storage::{QuorumStorage, StoredVoterSet, VoterSets};
 use crate::Voter;
 
@@ -85,7 +86,8 @@ impl<S: QuorumStorage> QuorumMember<S> {
             .filter(|voter| **voter != self.voter && !self.gone.contains(voter) && !answers.contains_key(voter))
             .copied()
             .collect();
-        if !missing.is_empty() {
+        let enough = self.planted.has(PlantedBug::RecoveryWithoutAll);
+        if !missing.is_empty() && !enough {
             if self.due(ask_at) {
                 for voter in missing {
                     self.send(voter.broker_id, request, MessageBody::AskStatus);
@@ -119,7 +121,10 @@ impl<S: QuorumStorage> QuorumMember<S> {
             .expect("there are some")
             + 1;
         let without = members.intersection(&self.gone).copied().collect();
-        let members = members.difference(&self.gone).copied().collect();
+        let mut members: VoterSet = members.difference(&self.gone).copied().collect();
+        if enough {
+            members.retain(|voter| answers.contains_key(voter));
+        }
         self.begin_recovery_candidacy(epoch, voters, members, base, without);
     }
 
