@@ -199,17 +199,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
     /// Other voters that hear nobody, and whether everyone was asked.
     fn inquiry_result(&self, voters: &super::VoterSet) -> (usize, bool) {
         let Role::Follower(Follower { inquiry, .. }) = &self.role else { return (0, false) };
-        match inquiry {
-            Some(inquiry) if inquiry.everyone => {
-                let waited = self.now >= inquiry.started_at + 2 * self.settings.retry_ms - 1;
-                (0, inquiry.waiting.is_empty() || waited)
-            }
-            Some(inquiry) => {
-                let without = |(voter, hears): &(&Voter, &bool)| !**hears && voters.contains(voter);
-                (inquiry.answers.iter().filter(without).count(), false)
-            }
-            None => (0, self.peers().is_empty()),
-        }
+        let Some(inquiry) = inquiry else { return (0, self.peers().is_empty()) };
+        let without = |(voter, hears): &(&Voter, &bool)| !**hears && voters.contains(voter);
+        let waited = self.now >= inquiry.started_at + 2 * self.settings.retry_ms - 1;
+        let asked_everyone = inquiry.everyone && (inquiry.waiting.is_empty() || waited);
+        (inquiry.answers.iter().filter(without).count(), asked_everyone)
     }
 
     pub(super) fn inquiry_unreachable(&mut self, broker: BrokerId) {

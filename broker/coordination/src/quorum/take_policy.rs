@@ -55,16 +55,19 @@ pub(super) fn decide(situation: &Situation<'_>) -> TakeDecision {
         Some(holder) => holder.broker_id == situation.me.broker_id || !situation.holder_is_known,
     };
     let large = voters.len() >= 3;
+    // With these numbers of voters two promise quorums need not meet, so promises alone do not show that the Lease fell
+    // back behind epochs that were used: everyone is asked first (rule 10).
+    let asks_everyone = voters.len() < 3 || 2 * promise_quorum(voters.len()) <= voters.len();
     if !free {
         let evidence = large || situation.probe_failed || situation.lease_unchanged;
         if situation.hears || !evidence {
             return TakeDecision::Wait;
         }
         if large && situation.others_without + 1 < promise_quorum(voters.len()) {
-            return TakeDecision::AskVoters;
+            return if asks_everyone { TakeDecision::AskEveryone } else { TakeDecision::AskVoters };
         }
     }
-    if !large && !situation.asked_everyone {
+    if asks_everyone && !situation.asked_everyone {
         return TakeDecision::AskEveryone;
     }
     TakeDecision::Take
@@ -112,6 +115,9 @@ mod tests {
             assert_eq!(decide(&situation), TakeDecision::Take, "{holder:?}");
             assert_eq!(decide(&Situation { me: voter(4), ..situation }), TakeDecision::Wait, "no voter");
         }
+        let four = set(&[1, 2, 3, 4]);
+        let situation = Situation { asked_everyone: false, ..quiet(&four, None) };
+        assert_eq!(decide(&situation), TakeDecision::AskEveryone, "two promise quorums of four need not meet");
     }
 
     #[test]
