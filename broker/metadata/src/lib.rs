@@ -34,6 +34,9 @@ pub use image::{
     ApplyError, BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,
     REPLICATION_FEATURE_LEVEL, SUPPORTED_FEATURE_LEVEL, TopicImage, apply,
 };
-pub use log::{LogPosition, MAX_BATCH_BYTES, MetadataLog, MetadataLogError, Promise, RecoveryReport};
+pub use log::{
+    LogPosition, MAX_BATCH_BYTES, MAX_VOTERS_BYTES, MetadataBatch, MetadataLog, MetadataLogError, Promise,
+    RecoveryReport,
+};
 pub use records::Record;
 pub use voter::{Controller, ControllerError};

@@ -15,8 +15,10 @@
 mod batch;
 mod promise;
 mod recovery;
+mod replication;
 mod snapshot;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,8 +26,10 @@ use batch::Batch;
 pub use batch::MAX_BATCH_BYTES;
 use odradek_disk::{Disk, DiskError, DiskFile, DiskOperation, OpenMode};
 use odradek_model::{ControllerEpoch, Offset};
-pub use promise::Promise;
+pub use promise::{MAX_VOTERS_BYTES, Promise};
 pub use recovery::RecoveryReport;
+pub use replication::MetadataBatch;
+use replication::REMEMBERED_BATCHES;
 use thiserror::Error;
 
 use crate::records::RecordError;
@@ -79,6 +83,9 @@ pub enum MetadataLogError {
         /// Its size.
         bytes: usize,
     },
+    /// Bytes of another broker that are damaged or do not follow the log; nothing is changed.
+    #[error("what another broker sent does not fit the metadata log: {0}")]
+    Received(String),
     /// An earlier failure left the end of the log unknown.
     #[error("the metadata log failed before; the process must restart")]
     Stopped,
@@ -90,7 +97,7 @@ impl MetadataLogError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Disk(error) => may_have_happened(error),
-            Self::TooLarge { .. } => false,
+            Self::TooLarge { .. } | Self::Received(_) => false,
             _ => true,
         }
     }
@@ -114,7 +121,10 @@ pub struct MetadataLog {
     end: Offset,
     /// Each epoch in the log with its first offset, rising in both; the snapshot's epoch stands at its end.
     epochs: Vec<(ControllerEpoch, Offset)>,
+    /// Where the last batches of the active segment begin: first offset and byte. At most [`REMEMBERED_BATCHES`].
+    recent: VecDeque<(Offset, u64)>,
     promise: Promise,
+    snapshot_epoch: ControllerEpoch,
     snapshot_end: Offset,
     snapshot_bytes: u64,
     bytes_since_snapshot: u64,
@@ -163,6 +173,7 @@ impl MetadataLog {
         {
             return Ok(false);
         }
+        let promise = Promise { voters: self.promise.voters.clone(), ..promise };
         if promise != self.promise {
             promise::write(self.disk.as_ref(), &self.dir, &promise).map_err(|error| self.stop_if_unknown(error))?;
             self.promise = promise;
@@ -188,7 +199,16 @@ impl MetadataLog {
         if bytes.len() > MAX_BATCH_BYTES {
             return Err(MetadataLogError::TooLarge { bytes: bytes.len() });
         }
-        if let Err(error) = self.file.write_at(&bytes, self.file_len) {
+        let at = self.file_len;
+        self.write_and_sync(&bytes)?;
+        self.note_batch(epoch, base, at);
+        self.end += records.len() as i64;
+        Ok(base)
+    }
+
+    /// Appends bytes to the active segment, durably. After an error that is not fatal it is as before.
+    fn write_and_sync(&mut self, bytes: &[u8]) -> Result<(), MetadataLogError> {
+        if let Err(error) = self.file.write_at(bytes, self.file_len) {
             // Nothing was fsynced, so the batch is undone by cutting what was written of it.
             if self.file.truncate(self.file_len).is_err() {
                 self.stopped = true;
@@ -201,11 +221,34 @@ impl MetadataLog {
         }
         self.file_len += bytes.len() as u64;
         self.bytes_since_snapshot += bytes.len() as u64;
-        self.end += records.len() as i64;
+        Ok(())
+    }
+
+    /// A batch of the epoch, with this first offset, stands at the byte of the active segment.
+    fn note_batch(&mut self, epoch: ControllerEpoch, base: Offset, at: u64) {
         if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
             self.epochs.push((epoch, base));
         }
-        Ok(base)
+        if self.recent.len() == REMEMBERED_BATCHES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((base, at));
+    }
+
+    /// Keeps what the caller has to know of the voters, opaque here, durably, in one file with the promise: who loses
+    /// one of the two is no voter any more (rule 9).
+    ///
+    /// # Errors
+    /// Disk errors; see [`MetadataLogError::is_fatal`].
+    ///
+    /// # Panics
+    /// If it is longer than [`MAX_VOTERS_BYTES`].
+    pub fn store_voters(&mut self, voters: &[u8]) -> Result<(), MetadataLogError> {
+        self.check_running()?;
+        let next = Promise { voters: voters.to_vec(), ..self.promise.clone() };
+        promise::write(self.disk.as_ref(), &self.dir, &next).map_err(|error| self.stop_if_unknown(error))?;
+        self.promise = next;
+        Ok(())
     }
 
     /// Where the epoch, or the highest one below it that the log has, ends here: its number and the offset after its
@@ -251,6 +294,7 @@ impl MetadataLog {
             kept += batch.len();
             offset = batch.end_offset();
         }
+        self.recent.clear();
         self.file.truncate(kept as u64)?;
         self.file.sync()?;
         self.file_len = kept as u64;
@@ -301,7 +345,7 @@ impl MetadataLog {
     /// Malformed bytes change nothing; disk errors.
     pub fn install_snapshot(&mut self, bytes: &[u8]) -> Result<Image, MetadataLogError> {
         self.check_running()?;
-        let image = snapshot::decode(bytes, Path::new("received snapshot"))?.image;
+        let image = Self::received_snapshot(bytes)?;
         let bytes = snapshot::encode(&image, true);
         self.store_snapshot(&image, &bytes)?;
         self.stopped = true;
@@ -313,6 +357,7 @@ impl MetadataLog {
         self.disk.sync_dir(&self.dir)?;
         self.segments = vec![(image.end_offset(), 0)];
         self.file_len = 0;
+        self.recent.clear();
         self.end = image.end_offset();
         self.epochs = vec![(image.epoch(), image.end_offset())];
         self.drop_obsolete()?;
@@ -324,6 +369,7 @@ impl MetadataLog {
         let path = snapshot_path(&self.dir, image.end_offset());
         odradek_disk::write_file_durably(self.disk.as_ref(), &path, bytes)
             .map_err(|error| self.stop_if_unknown(error))?;
+        self.snapshot_epoch = image.epoch();
         self.snapshot_end = image.end_offset();
         self.snapshot_bytes = bytes.len() as u64;
         self.bytes_since_snapshot = 0;
@@ -346,6 +392,7 @@ impl MetadataLog {
         self.segments.push((self.end, 0));
         self.file = file;
         self.file_len = 0;
+        self.recent.clear();
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Controller {
     /// # Errors
     /// As [`MetadataLog::promise`].
     pub fn promise(&mut self, epoch: ControllerEpoch, holder: &str) -> Result<bool, MetadataLogError> {
-        let kept = self.log.promise(Promise { epoch, holder: holder.to_owned() })?;
+        let kept = self.log.promise(Promise { epoch, holder: holder.to_owned(), voters: Vec::new() })?;
         if kept && self.leading.is_some_and(|leading| leading < epoch) {
             self.leading = None;
         }

@@ -7,9 +7,10 @@
 //!  8 CRC32C              u32, of the length and the body
 //! 12 body: epoch i64, first offset i64, durable end i64, number of records u32, then the records
 //! ```
-//! The durable end is the offset below which everything was fsynced when the batch was written. As there are never two
-//! un-fsynced writes it is the batch's own first offset; a valid batch after a damaged one thus proves that the damaged
-//! one had been fsynced.
+//! The durable end is the offset below which everything was fsynced when the batch was written. There are never two
+//! un-fsynced writes, so it is the first offset of the write: the batch's own, or, for batches of another broker that
+//! were written together, that of the first of them. A valid batch with a durable end above a damaged one proves that
+//! the damaged one had been fsynced.
 
 use odradek_model::{ControllerEpoch, Offset};
 
@@ -23,6 +24,8 @@ pub const MAX_BATCH_BYTES: usize = 16 << 20;
 const MAGIC: [u8; 4] = *b"ODM1";
 const HEADER: usize = 12;
 const FIXED_BODY: usize = 28;
+/// A batch of the largest body with its header.
+pub(super) const MAX_WRITE_BYTES: usize = MAX_BATCH_BYTES + HEADER;
 
 /// A batch whose checksum is right.
 #[derive(Debug)]
@@ -48,6 +51,15 @@ pub(super) fn encode(epoch: ControllerEpoch, base_offset: Offset, records: &[Rec
     }
     let body_len = (bytes.len() - HEADER) as u32;
     bytes[4..8].copy_from_slice(&body_len.to_be_bytes());
+    let crc = checksum(&bytes[4..8], &bytes[HEADER..]);
+    bytes[8..12].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+/// The bytes of a valid batch, as they are written where everything below `durable_end` is fsynced.
+pub(super) fn with_durable_end(batch: &[u8], durable_end: Offset) -> Vec<u8> {
+    let mut bytes = batch.to_vec();
+    bytes[HEADER + 16..HEADER + 24].copy_from_slice(&durable_end.to_be_bytes());
     let crc = checksum(&bytes[4..8], &bytes[HEADER..]);
     bytes[8..12].copy_from_slice(&crc.to_be_bytes());
     bytes
@@ -118,10 +130,11 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The first place from 1 on in `bytes` where a whole valid batch begins: what follows damage at 0.
-pub(super) fn next_valid(bytes: &[u8]) -> Option<Batch<'_>> {
-    (1..bytes.len().saturating_sub(HEADER))
-        .find_map(|at| if bytes[at..at + 4] == MAGIC { Batch::parse(&bytes[at..]).ok() } else { None })
+/// Whether any whole valid batch after damage at 0 says that everything below an offset above `damaged` was fsynced.
+pub(super) fn proves_durable(bytes: &[u8], damaged: Offset) -> bool {
+    (1..bytes.len().saturating_sub(HEADER)).any(|at| {
+        bytes[at..at + 4] == MAGIC && Batch::parse(&bytes[at..]).is_ok_and(|batch| batch.durable_end > damaged)
+    })
 }
 
 fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A log is opened: the newest snapshot, the batches after it, and the judgement of what follows the last good one.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub(super) struct Replayed {
     epochs: Vec<(ControllerEpoch, Offset)>,
     /// First offset, valid bytes.
     segments: Vec<(Offset, u64)>,
+    snapshot_epoch: ControllerEpoch,
     snapshot_bytes: u64,
     bytes_since_snapshot: u64,
     obsolete: Vec<PathBuf>,
@@ -74,7 +76,9 @@ impl MetadataLog {
             segments: replayed.segments,
             end: image.end_offset(),
             epochs: replayed.epochs,
+            recent: VecDeque::new(),
             promise,
+            snapshot_epoch: replayed.snapshot_epoch,
             snapshot_end: replayed.report.snapshot_end,
             snapshot_bytes: replayed.snapshot_bytes,
             bytes_since_snapshot: replayed.bytes_since_snapshot,
@@ -120,11 +124,13 @@ pub(super) fn replay(disk: &dyn Disk, dir: &Path) -> Result<Replayed, MetadataLo
     if newest.is_some() {
         epochs.push((image.epoch(), snapshot_end));
     }
+    let snapshot_epoch = if newest.is_some() { image.epoch() } else { 0 };
     let report = RecoveryReport { snapshot_end, ..RecoveryReport::default() };
     let mut replayed = Replayed {
         image,
         epochs,
         segments: Vec::new(),
+        snapshot_epoch,
         snapshot_bytes,
         bytes_since_snapshot: 0,
         obsolete,
@@ -187,7 +193,7 @@ impl Replayed {
                     if rest.len() > MAX_BATCH_BYTES {
                         return corrupt(format!("{reason}, and more follows than one write could be"));
                     }
-                    if batch::next_valid(rest).is_some_and(|next| next.durable_end > *expected) {
+                    if batch::proves_durable(rest, *expected) {
                         return corrupt(format!("{reason}, and a later batch says that it was whole"));
                     }
                     self.report.torn_bytes = rest.len() as u64;

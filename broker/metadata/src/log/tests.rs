@@ -12,11 +12,11 @@ use crate::records::TopicRecord;
 
 const DIR: &str = "/data/metadata";
 
-fn dir() -> &'static Path {
+pub(super) fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
-fn arc(disk: &SimulatedDisk) -> Arc<dyn Disk> {
+pub(super) fn arc(disk: &SimulatedDisk) -> Arc<dyn Disk> {
     Arc::new(disk.clone())
 }
 
@@ -26,7 +26,7 @@ fn record(offset: i64) -> Record {
     TopicRecord { id, name: format!("topic-{offset}") }.into()
 }
 
-fn records(from: i64, count: i64) -> Vec<Record> {
+pub(super) fn records(from: i64, count: i64) -> Vec<Record> {
     (from..from + count).map(record).collect()
 }
 
@@ -39,11 +39,11 @@ fn expected(end: i64) -> Vec<Record> {
     image.to_records()
 }
 
-fn promise(epoch: i64) -> Promise {
-    Promise { epoch, holder: format!("1/{epoch}") }
+pub(super) fn promise(epoch: i64) -> Promise {
+    Promise { epoch, holder: format!("1/{epoch}"), voters: Vec::new() }
 }
 
-fn formatted(seed: u64) -> SimulatedDisk {
+pub(super) fn formatted(seed: u64) -> SimulatedDisk {
     let disk = SimulatedDisk::new(seed);
     disk.create_dir_all(Path::new("/data")).expect("a folder");
     disk.sync_dir(Path::new("/")).expect("synced");
@@ -51,7 +51,7 @@ fn formatted(seed: u64) -> SimulatedDisk {
     disk
 }
 
-fn open(disk: &SimulatedDisk) -> (MetadataLog, Image, RecoveryReport) {
+pub(super) fn open(disk: &SimulatedDisk) -> (MetadataLog, Image, RecoveryReport) {
     MetadataLog::open(arc(disk), dir()).expect("opens")
 }
 
@@ -238,7 +238,7 @@ fn after_a_failed_fsync_nothing_is_appended_any_more() {
 fn promises_go_up_and_to_one_holder() {
     let disk = formatted(5);
     let (mut log, _, _) = open(&disk);
-    let to = |epoch, holder: &str| Promise { epoch, holder: holder.into() };
+    let to = |epoch, holder: &str| Promise { epoch, holder: holder.into(), voters: Vec::new() };
     assert!(log.promise(to(3, "1/a")).expect("kept"));
     assert!(log.promise(to(3, "1/a")).expect("the same again"));
     assert!(!log.promise(to(3, "2/b")).expect("refused"));
