@@ -16,6 +16,7 @@ mod memory_storage;
 mod oracle;
 mod profile;
 mod run;
+mod store;
 mod world;
 
 pub use lease_api::LeaseApi;

@@ -59,6 +59,7 @@ mod sizes;
 mod storage;
 mod take_policy;
 mod voter_policy;
+mod voter_sets;
 
 pub use effect::{Effect, Input, KnownBroker, LeaseCall};
 pub use member::{AppendError, MemberRole, MemberStatus, QuorumMember};

@@ -25,11 +25,6 @@ pub struct MemoryDisk {
 }
 
 impl MemoryDisk {
-    /// What the record at the offset says.
-    pub fn record(&self, offset: Offset) -> u64 {
-        self.entries[offset as usize].1
-    }
-
     /// The voter sets on it.
     pub fn voter_sets(&self) -> &VoterSets {
         &self.voter_sets
@@ -70,6 +65,16 @@ impl MemoryStorage {
     pub fn open(disk: &Rc<RefCell<MemoryDisk>>) -> Self {
         let (promise, voter_sets) = (disk.borrow().promise.clone(), disk.borrow().voter_sets.clone());
         Self { disk: Rc::clone(disk), promise, voter_sets }
+    }
+
+    /// What the records of a batch say.
+    pub(super) fn numbers(batch: &[u8]) -> Vec<u64> {
+        decode(batch).expect("a batch of ours").into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Puts the records below the offset into the snapshot.
+    pub(super) fn compact(&mut self, end: Offset) {
+        self.disk.borrow_mut().compact(end);
     }
 }
 

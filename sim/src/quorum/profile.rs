@@ -40,6 +40,9 @@ pub struct Profile {
     /// Chance, per mille, of trouble where it hurts: for the holder right after a take, and for writes that change the
     /// voters.
     pub aimed: u64,
+    /// Whether the brokers have the real metadata log, on disks that crash in the middle of calls and lose what was not
+    /// synced.
+    pub real_log: bool,
     /// Whether folders are emptied.
     pub wipes: bool,
     /// Whether the Lease is deleted, rolled back and stolen.
@@ -63,6 +66,7 @@ impl Profile {
             replace_voter_after_ms: 10_000,
             max_answer_bytes: random.pick(&[1, 64, 256]),
             aimed: random.pick(&[0, 0, 500, 900]),
+            real_log: random.per_mille(300),
             wipes: random.per_mille(300),
             lease_falls: random.per_mille(300),
             planted: None,

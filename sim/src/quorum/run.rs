@@ -144,6 +144,7 @@ impl Run {
                 self.world.kill(id);
                 self.later(20, 2_500, Later::Start(id));
             }
+            Later::Trouble(id, Trouble::Start) => self.later(20, 2_500, Later::Start(id)),
             Later::Trouble(id, Trouble::Pause) => {
                 if self.world.brokers[id].is_running() && !self.world.brokers[id].paused {
                     self.world.pause(id);
@@ -207,7 +208,8 @@ impl Run {
                 self.world.stop_cleanly(id);
                 self.later(10, 3_000, Later::Kill(id));
             }
-            78..86 => self.world.compact(id),
+            78..83 => self.world.compact(id),
+            83..87 if self.world.profile.real_log => self.world.crash_soon(id),
             _ => {}
         }
     }
@@ -242,10 +244,9 @@ impl Run {
     /// All voter sets that any disk or the Lease names.
     fn named_sets(&self) -> Vec<BTreeSet<Voter>> {
         let mut named = Vec::new();
-        for broker in &self.world.brokers {
-            let disk = broker.disk.borrow();
-            let sets = disk.voter_sets();
-            named.extend(sets.newest.iter().chain(&sets.pending).map(|set| set.voters.clone()));
+        for id in 0..self.world.brokers.len() {
+            let sets = self.world.voter_sets(id);
+            named.extend(sets.newest.into_iter().chain(sets.pending).map(|set| set.voters));
         }
         named.extend(self.world.lease.read().map(|view| view.voters.into_iter().collect()));
         named
@@ -267,10 +268,9 @@ impl Run {
     fn lease_falls(&mut self) {
         let Some(view) = self.world.lease.read() else { return };
         let voters: BTreeSet<Voter> = view.voters.iter().copied().collect();
-        let seen = self.world.brokers.iter().all(|broker| {
-            let disk = broker.disk.borrow();
-            let sets = disk.voter_sets();
-            sets.pending.is_empty() && sets.newest.as_ref().is_some_and(|newest| newest.voters == voters)
+        let seen = (0..self.world.brokers.len()).all(|id| {
+            let sets = self.world.voter_sets(id);
+            sets.pending.is_empty() && sets.newest.is_some_and(|newest| newest.voters == voters)
         });
         let quiet = self.world.cut.is_empty()
             && !self.world.lease_away
@@ -336,6 +336,9 @@ impl Run {
             let now = self.world.now + 100;
             self.until(now);
             self.world.troubles.clear();
+            for id in 0..n {
+                self.world.start(id);
+            }
             for id in 0..n {
                 if new_end.is_none() {
                     new_end = self.world.append(id);

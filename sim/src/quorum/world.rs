@@ -2,19 +2,19 @@
 //! Brokers, network, Lease API and time of a run, and how effects of members become events. Knows no faults' reasons:
 //! [`super::run`] decides what breaks when.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use odradek_coordination::quorum::{
     AppendError, Effect, Input, KnownBroker, LeaseCall, MemberStatus, Message, QuorumMember, QuorumSettings,
-    QuorumStorage,
+    QuorumStorage, VoterSets,
 };
 use odradek_coordination::{Holder, LeaseChange, LeaseView, Voter, WriteOutcome};
+use odradek_disk::Outage;
 use odradek_model::{BrokerId, DirectoryId, Offset};
 use uuid::Uuid;
 
-use super::{LeaseApi, MemoryDisk, MemoryStorage, Oracle, Planted, Profile, Violation};
+use super::store::{Storage, Store};
+use super::{LeaseApi, Oracle, Planted, Profile, Violation};
 use crate::Random;
 
 /// A driver's deadline for a call of the Lease.
@@ -23,7 +23,7 @@ const LEASE_DEADLINE_MS: u64 = 1_000;
 /// A process of a broker.
 #[derive(Debug)]
 struct Process {
-    member: QuorumMember<MemoryStorage>,
+    member: QuorumMember<Storage>,
     holder: Holder,
     /// Up to where its committed records were compared.
     compared: Offset,
@@ -37,7 +37,7 @@ struct Process {
 pub(super) struct Broker {
     pub(super) id: BrokerId,
     pub(super) voter: Voter,
-    pub(super) disk: Rc<RefCell<MemoryDisk>>,
+    store: Store,
     process: Option<Process>,
     /// Counts processes; events for an earlier one are void.
     pub(super) boot: u64,
@@ -60,6 +60,8 @@ pub(super) enum Trouble {
     Kill,
     Pause,
     CutOff,
+    /// It has died; it comes back.
+    Start,
 }
 
 #[derive(Debug)]
@@ -154,11 +156,11 @@ impl World {
             profile,
         };
         for id in 0..world.profile.brokers {
-            let voter = world.new_voter(id);
+            let (voter, store) = (world.new_voter(id), world.new_store());
             world.brokers.push(Broker {
                 id: BrokerId(id as i32),
                 voter,
-                disk: Rc::default(),
+                store,
                 process: None,
                 boot: 0,
                 paused: false,
@@ -175,6 +177,18 @@ impl World {
     fn new_voter(&mut self, id: usize) -> Voter {
         self.next_directory += 1;
         Voter { broker_id: BrokerId(id as i32), directory_id: DirectoryId(Uuid::from_u128(self.next_directory)) }
+    }
+
+    fn new_store(&mut self) -> Store {
+        if self.profile.real_log { Store::log(self.random.number()) } else { Store::memory() }
+    }
+
+    /// What the broker keeps of the voters.
+    pub(super) fn voter_sets(&self, id: usize) -> VoterSets {
+        match &self.brokers[id].process {
+            Some(process) => process.member.storage().voter_sets().clone(),
+            None => self.brokers[id].store.voter_sets(),
+        }
     }
 
     pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
@@ -209,8 +223,8 @@ impl World {
         broker.waiting.clear();
         let boot = broker.boot;
         let holder = Holder { broker_id: broker.id, incarnation: format!("{boot}") };
-        let storage = MemoryStorage::open(&broker.disk);
-        let compared = 0;
+        let storage = broker.store.open();
+        let compared = storage.start().end;
         let settings = QuorumSettings {
             replace_voter_after_ms: 10_000,
             max_answer_bytes: self.profile.max_answer_bytes,
@@ -233,6 +247,8 @@ impl World {
             return;
         }
         self.tell(|| format!("kill {id}"));
+        let outage = self.random.pick(&[Outage::ProcessDeath, Outage::PowerLoss, Outage::PowerLossOfAllUnsynced]);
+        self.brokers[id].store.outage(outage);
         self.brokers[id].paused = false;
         for other in 0..self.brokers.len() {
             if other != id && !self.cut.contains(&(id, other)) {
@@ -255,7 +271,7 @@ impl World {
         if self.profile.planted != Some(Planted::EmptiedFolderKeepsIdentity) {
             self.brokers[id].voter = self.new_voter(id);
         }
-        self.brokers[id].disk = Rc::default();
+        self.brokers[id].store = self.new_store();
     }
 
     pub(super) fn pause(&mut self, id: usize) {
@@ -296,16 +312,39 @@ impl World {
             }
             Err(AppendError::NotController) => None,
             Err(AppendError::Storage(error)) => {
-                self.violation = Some(Violation(format!("an append failed: {error}")));
+                let effects = process.member.take_effects();
+                if !broker.store.is_crashed() {
+                    self.violation = Some(Violation(format!("an append failed: {error}")));
+                }
+                self.carry_out(id, effects);
                 None
             }
         }
     }
 
     pub(super) fn compact(&mut self, id: usize) {
-        if let Some(status) = self.status(id) {
-            self.brokers[id].disk.borrow_mut().compact(status.commit_end);
+        let broker = &mut self.brokers[id];
+        let Some(process) = broker.process.as_mut().filter(|_| !broker.paused) else { return };
+        let committed = process.member.status().commit_end;
+        if let Err(error) = process.member.storage_mut().compact(committed) {
+            assert!(broker.store.is_crashed(), "a snapshot failed: {error}");
+            self.kill_in_the_middle(id);
         }
+    }
+
+    /// The process dies in the middle of one of the next changes to its disk.
+    pub(super) fn crash_soon(&mut self, id: usize) {
+        let call = self.random.between(0, 7);
+        if self.brokers[id].is_running() {
+            self.brokers[id].store.crash_at(call);
+        }
+    }
+
+    /// Nobody hears of what it was about to do.
+    fn kill_in_the_middle(&mut self, id: usize) {
+        self.tell(|| format!("crash {id}"));
+        self.troubles.push((0, id, Trouble::Start));
+        self.kill(id);
     }
 
     pub(super) fn stop_cleanly(&mut self, id: usize) {
@@ -462,6 +501,10 @@ impl World {
     }
 
     fn carry_out(&mut self, id: usize, effects: Vec<Effect>) {
+        if self.brokers[id].store.is_crashed() {
+            self.kill_in_the_middle(id);
+            return;
+        }
         for effect in effects {
             self.effect(id, effect);
         }
@@ -518,13 +561,13 @@ impl World {
 
     fn committed(&mut self, id: usize, end: Offset) {
         let Some(process) = &mut self.brokers[id].process else { return };
-        assert!(end <= process.member.storage().position().end, "a broker applies only what it has");
-        let from = std::mem::replace(&mut process.compared, end);
-        assert!(from <= end, "the committed end never falls");
+        let storage = process.member.storage_mut();
+        assert!(end <= storage.position().end, "a broker applies only what it has");
+        storage.committed(end);
+        // What came in a snapshot was compared where that was made.
+        let from = std::mem::replace(&mut process.compared, end).max(storage.start().end).min(end);
         let holder = process.holder.clone();
-        let disk = self.brokers[id].disk.borrow();
-        let records: Vec<_> = (from..end).map(|offset| disk.record(offset)).collect();
-        drop(disk);
+        let records = storage.numbers(from, end);
         self.mix(end as u64);
         self.tell(|| format!("{id} committed {end}"));
         self.check(|oracle| oracle.commit(&holder, from, &records));
