@@ -22,6 +22,14 @@ run: setup-base ## Builds and starts a broker on this machine (odradek dev); end
 test: setup-test ## All quick tests: unit, property, codec, crash, real clients, operator on a real API server.
 	setup/test
 
+.PHONY: model
+model: setup-base ## Searches the states of the coordination model, up to ODRADEK_STATES for each of its bounds.
+	cargo test --locked --release -p odradek-sim --test model -- --ignored --nocapture
+
+.PHONY: sim
+sim: setup-base ## Runs 10,000 random histories of the quorum, then finds every planted mistake.
+	ODRADEK_SEEDS=$(or $(SEEDS),0..10000) cargo test --locked --release -p odradek-sim --test quorum -- --include-ignored --nocapture
+
 .PHONY: e2e
 e2e: setup-e2e images ## Scenarios on a real multi-node Kubernetes with real pods.
 	cargo test --locked -p odradek-e2e --features kubernetes -- --test-threads=1

@@ -2,7 +2,7 @@
 //! The quorum of the metadata log: who is controller, and what is committed. A state machine without I/O.
 //!
 //! [`QuorumMember`] is one broker's part: a follower, a candidate, or the controller. It holds the rules of the
-//! coordination protocol (`docs/decisions/quorum.md` names them), each where it stands in the code:
+//! coordination protocol (decision 3), each where it stands in the code:
 //!
 //! | rule | where |
 //! |---|---|
@@ -72,3 +72,6 @@ pub use planted::PlantedBug;
 pub use settings::QuorumSettings;
 pub use sizes::{MAX_VOTERS, VoterSet, commit_quorum, promise_quorum};
 pub use storage::{LeaseStamp, LogBatch, LogPosition, Promise, QuorumStorage, StorageError, StoredVoterSet, VoterSets};
+
+#[cfg(test)]
+mod tests;

@@ -490,6 +490,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         if !self.stopped {
             error!(reason, "the broker must stop");
             self.stopped = true;
+            self.wake_at = u64::MAX;
             self.effects.push(Effect::Stop(reason));
         }
     }
@@ -513,11 +514,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
 
     fn run_timers(&mut self) {
         for _ in 0..MAX_TIMER_ROUNDS {
+            self.wake_at = u64::MAX;
+            self.fired = false;
             if self.stopped {
                 return;
             }
-            self.wake_at = u64::MAX;
-            self.fired = false;
             self.lease_timers();
             match &self.role {
                 Role::Follower(_) => self.follower_timers(),

@@ -136,7 +136,11 @@ mod tests {
             let voters = set(&(1..=n).collect::<Vec<_>>());
             for others_without in 0..4 {
                 let situation = Situation { others_without, ..quiet(&voters, Some(&other)) };
-                let expected = if others_without + 1 >= needed { TakeDecision::Take } else { TakeDecision::AskVoters };
+                let expected = match n {
+                    _ if others_without + 1 >= needed => TakeDecision::Take,
+                    4 => TakeDecision::AskEveryone,
+                    _ => TakeDecision::AskVoters,
+                };
                 assert_eq!(decide(&situation), expected, "{n} voters, {others_without} others");
                 assert_eq!(decide(&Situation { hears: true, ..situation }), TakeDecision::Wait);
             }
