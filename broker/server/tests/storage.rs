@@ -261,6 +261,7 @@ fn with_topic(image: &Image, id: u8, name: &str, flush_messages: Option<&str>) -
         leader: 1,
         leader_epoch: 0,
         partition_epoch: 0,
+        ..PartitionRecord::default()
     };
     records.push(partition.into());
     changed(image, records)
