@@ -12,7 +12,7 @@ use odradek_disk::{DirEntry, Disk, DiskError, DiskFile, DiskLock, OpenMode, Simu
 use odradek_metadata::records::{EndpointRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use odradek_metadata::{Image, Record, apply};
 use odradek_model::{BrokerId, ClusterId, TopicId, TopicName, TopicOverrides, TopicSettings};
-use odradek_partition::Leadership;
+use odradek_partition::{Leadership, LocalBroker, MonotonicTime};
 use odradek_server::broker::{Broker, BrokerParts};
 use odradek_server::clock::{Clock, Random};
 use odradek_server::controller;
@@ -186,6 +186,7 @@ impl Folder {
             topic_id,
             index: 0,
             settings: &settings,
+            local: LocalBroker::alone(BrokerId(0)),
             producer_id_expiration_ms: 86_400_000,
             is_new: true,
         };
@@ -193,7 +194,7 @@ impl Folder {
         let (mut partition, _) = self.folder.open_partition(&wanted, 0, &mut health.recovery(0)).unwrap();
         let this = vec![BrokerId(0)];
         let leadership = Leadership { leader_epoch: 3, partition_epoch: 0, replicas: this.clone(), in_sync: this };
-        partition.lead(leadership).unwrap();
+        partition.lead(leadership, MonotonicTime(0)).unwrap();
         let metrics = TopicMetrics::default();
         let parts = ReplicaParts { topic, topic_id, index: 0, settings, metrics, partition };
         let context = ReplicaContext { runtime: Handle::current(), failure: Arc::new(Failure::default()) };
@@ -255,7 +256,7 @@ pub(crate) fn publish(broker: &Broker, name: &str, led: &[bool]) {
             isr: vec![0],
             leader: if *led { 0 } else { -1 },
             leader_epoch: 3,
-            partition_epoch: 0,
+            ..PartitionRecord::default()
         };
         records.push(partition.into());
     }
