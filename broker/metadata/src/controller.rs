@@ -29,6 +29,7 @@ mod placement;
 mod planted;
 mod reassignment;
 mod register_broker;
+mod replication_settings;
 mod sessions;
 mod stop_proof;
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use odradek_model::{BrokerId, SettingError, SettingKind, TopicSettings};
 use thiserror::Error;
 
+use super::replication_settings::check_replication_settings;
 use super::{ControllerSettings, Decision};
 use crate::image::partition_record;
 use crate::records::{BrokerSettingRecord, TopicSettingRecord};
@@ -128,13 +129,14 @@ fn alter(
     match &changes.resource {
         SettingsResource::Topic(name) => {
             let topic = image.topic(name).ok_or(AlterSettingsError::UnknownTopic)?;
-            alter_topic(settings, topic, &changes.changes)
+            alter_topic(image, settings, topic, &changes.changes)
         }
         SettingsResource::Broker(of) => alter_broker(image, *of, &changes.changes),
     }
 }
 
 fn alter_topic(
+    image: &Image,
     settings: &ControllerSettings,
     topic: &TopicImage,
     changes: &[(String, SettingOperation)],
@@ -160,6 +162,7 @@ fn alter_topic(
             records.extend(emptied_elrs(topic, &topic_id));
         }
     }
+    check_replication_settings(image, &overrides)?;
     TopicSettings::resolve(&overrides, &settings.topic_defaults)?;
     Ok(records)
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::create_partitions::{first_record, placement_message};
 use super::min_in_sync::default_min_in_sync;
 use super::placement::{self, Placer};
+use super::replication_settings::check_replication_settings;
 use super::{ControllerSettings, Decision, manual_assignment};
 use crate::records::{TopicRecord, TopicSettingRecord};
 use crate::{Image, Record};
@@ -223,6 +224,7 @@ impl Request<'_> {
             };
             overrides.insert(name.clone(), value.clone());
         }
+        check_replication_settings(self.image, &overrides)?;
         let settings = TopicSettings::resolve(&overrides, &self.settings.topic_defaults)?;
         Ok((overrides, settings))
     }
