@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Answers that a healthy API server seldom gives, from a played one: none is taken for more than it says.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::Config;
+use odradek_coordination::{LeaseChange, LeaseError, WriteOutcome};
+use odradek_coordination_kubernetes::{KubernetesLease, LeaseSeen, LeaseSettings, LeaseStore};
+use odradek_model::ClusterId;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// Gives these answers in turn, each on a connection of its own, and keeps the first lines of the requests. Code 0 is
+/// no answer; after the last one every connection is closed.
+async fn play(answers: Vec<(u16, Value)>) -> (KubernetesLease, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&requests);
+    tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 64 * 1024];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            kept.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+            match answers.next() {
+                None => {}
+                Some((0, _)) => silent.push(stream),
+                Some((code, body)) => {
+                    let body = body.to_string() + "\n";
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 {code} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                    let _ = stream.write_all((head + &body).as_bytes()).await;
+                }
+            }
+        }
+    });
+    let store = LeaseStore::connect(Config::new(format!("http://{address}").parse().unwrap()), "n").unwrap();
+    let settings = LeaseSettings {
+        call_deadline: Duration::from_secs(4),
+        watch_silence: Duration::from_millis(500),
+        ..LeaseSettings::CONTROLLER
+    };
+    (KubernetesLease::new(store, "c-controller", ClusterId::new("one").unwrap(), settings), requests)
+}
+
+fn lease(sequence: u32) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": "c-controller", "uid": "u", "resourceVersion": (100 + sequence).to_string(),
+            "annotations": {
+                "odradek.dev/cluster-id": "one", "odradek.dev/sequence": sequence.to_string(), "odradek.dev/voters": "",
+            },
+        },
+        "spec": {"leaseTransitions": 0},
+    })
+}
+
+fn status(code: u16, reason: &str, retry_after: u32) -> (u16, Value) {
+    let details = json!({"kind": "leases", "name": "c-controller", "retryAfterSeconds": retry_after});
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+        "message": "played", "details": details});
+    (code, body)
+}
+
+const CHANGE: LeaseChange = LeaseChange { epoch: 0, holder: None, voters: Vec::new() };
+
+#[tokio::test]
+async fn a_write_that_may_have_been_made_is_never_repeated_nor_called_refused() {
+    for unclear in [status(504, "Timeout", 1), status(503, "ServiceUnavailable", 1), status(500, "", 0), (0, json!(0))]
+    {
+        // A repetition would meet the second answer.
+        let (played, requests) = play(vec![(200, lease(1)), unclear.clone(), status(409, "Conflict", 0)]).await;
+        let view = played.read().await.unwrap().unwrap();
+        let outcome = played.compare_and_set(&view, &CHANGE).await.unwrap();
+        assert!(matches!(outcome, WriteOutcome::Unknown(_)), "{unclear:?}: {outcome:?}");
+        let requests = requests.lock().unwrap().clone();
+        assert_eq!(requests.len(), 2, "{requests:?}");
+        assert!(requests[1].starts_with("PUT "), "{requests:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_write_is_made_again_within_the_deadline_and_else_was_not_made() {
+    let (played, _) = play(vec![(200, lease(1)), status(429, "TooManyRequests", 1), (200, lease(2))]).await;
+    let view = played.read().await.unwrap().unwrap();
+    let outcome = played.compare_and_set(&view, &CHANGE).await.unwrap();
+    assert!(matches!(&outcome, WriteOutcome::Written(view) if view.sequence == 2), "{outcome:?}");
+    let (played, _) = play(vec![status(429, "TooManyRequests", 20)]).await;
+    assert!(matches!(played.create(&CHANGE).await, Err(LeaseError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_page_of_a_proxy_does_not_say_that_the_lease_is_missing() {
+    let (played, _) = play(vec![(404, json!("404 page not found")), status(404, "NotFound", 0)]).await;
+    assert!(matches!(played.read().await, Err(LeaseError::Unavailable(_))));
+    assert_eq!(played.read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_410_in_either_form_and_after_its_end() {
+    let event = json!({"type": "ERROR", "object": status(410, "Expired", 0).1});
+    let (played, requests) = play(vec![
+        (200, lease(1)),
+        status(410, "Expired", 0),
+        (200, lease(2)),
+        (200, event),
+        (200, lease(3)),
+        (
+            200,
+            json!({"type": "BOOKMARK", "object": {"kind": "Lease", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "103"}}}),
+        ),
+        (200, lease(4)),
+    ])
+    .await;
+    let mut watch = played.watch();
+    // The fourth comes after a watch that ended without an error.
+    for sequence in 1..=4 {
+        let seen = tokio::time::timeout(Duration::from_secs(30), watch.next()).await.unwrap();
+        assert!(matches!(&seen, LeaseSeen::View(view) if view.sequence == sequence), "{sequence}: {seen:?}");
+    }
+    let requests = requests.lock().unwrap().clone();
+    assert!(requests[1].contains("watch=true") && requests[1].contains("resourceVersion=101"), "{requests:?}");
+    assert!(requests[1].contains("fieldSelector=metadata.name%3Dc-controller"), "{requests:?}");
+}
