@@ -54,6 +54,7 @@ pub use reassignment::{
     AlterReassignments, OngoingReassignment, Reassignment, ReassignmentError, ongoing_reassignments,
 };
 pub use register_broker::{RegisterBroker, RegisterBrokerError};
+pub use replication_settings::topic_setting_is_in_force;
 pub use sessions::{
     Heartbeat, HeartbeatOutcome, HeartbeatReply, MonotonicMs, Probe, SESSION_TIMEOUT_MS, Sessions, StaleHeartbeat,
 };

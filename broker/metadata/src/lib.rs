@@ -28,7 +28,7 @@ pub use controller::{
     ProposedPartition, ProposedReplica, Reassignment, ReassignmentError, RegisterBroker, RegisterBrokerError, Reply,
     ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation, SettingsResource, StaleHeartbeat, StopBlocker,
     StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker, UpdateFeatureLevel, UpdateFeatureLevelError,
-    bootstrap, decide, may_stop, min_in_sync, ongoing_reassignments,
+    bootstrap, decide, may_stop, min_in_sync, ongoing_reassignments, topic_setting_is_in_force,
 };
 pub use image::{
     ApplyError, BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,

@@ -13,13 +13,15 @@ const REPLICATION_SETTINGS: [&str; 3] = [
     "unclean.leader.election.enable",
 ];
 
+/// Whether a topic setting of this name is obeyed at the cluster's feature level.
+pub fn topic_setting_is_in_force(image: &Image, name: &str) -> bool {
+    image.feature_level() >= REPLICATION_FEATURE_LEVEL || !REPLICATION_SETTINGS.contains(&name)
+}
+
 /// Refuses settings by name that would be taken and not obeyed below [`REPLICATION_FEATURE_LEVEL`].
 pub(super) fn check_replication_settings(image: &Image, overrides: &TopicOverrides) -> Result<(), SettingError> {
-    if image.feature_level() >= REPLICATION_FEATURE_LEVEL {
-        return Ok(());
-    }
-    match REPLICATION_SETTINGS.iter().find(|name| overrides.contains_key(**name)) {
-        Some(name) => Err(SettingError::Unknown { name: (*name).to_owned() }),
+    match overrides.keys().find(|name| !topic_setting_is_in_force(image, name)) {
+        Some(name) => Err(SettingError::Unknown { name: name.clone() }),
         None => Ok(()),
     }
 }

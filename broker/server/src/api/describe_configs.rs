@@ -3,7 +3,7 @@
 //! without it (rule 48).
 use std::sync::Arc;
 
-use odradek_metadata::TopicImage;
+use odradek_metadata::{TopicImage, topic_setting_is_in_force};
 use odradek_model::{SettingKind, TopicName, TopicSettings};
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
@@ -84,7 +84,8 @@ fn topic(broker: &Broker, name: &str) -> Outcome {
     let settings = TopicSettings::resolve(&topic.overrides, &broker.settings.topic_defaults)
         .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
     let given = &broker.settings.given;
-    let configs = TopicSettings::descriptions().iter().map(|description| {
+    let in_force = TopicSettings::descriptions().iter().filter(|d| topic_setting_is_in_force(&image, d.name));
+    let configs = in_force.map(|description| {
         let mut synonyms = Vec::new();
         if let Some(value) = topic.overrides.get(description.name) {
             synonyms.push(synonym(description.name, value, TOPIC));

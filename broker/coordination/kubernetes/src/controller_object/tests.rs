@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+//! The Lease object read and written: every form of ours comes back, every malformed one is refused by its field.
 
 use odradek_coordination::Holder;
 use odradek_model::{BrokerId, DirectoryId};
