@@ -21,7 +21,7 @@ mod simulated;
 pub use error::{DiskError, DiskErrorKind, DiskOperation};
 pub use file_store::{read_small_file, write_file_durably};
 pub use real::RealDisk;
-pub use simulated::{Fault, OperationCounts, Outage, SimulatedDisk};
+pub use simulated::{BeginningCall, Fault, OperationCounts, Outage, SimulatedDisk};
 
 use std::fmt::Debug;
 use std::path::Path;

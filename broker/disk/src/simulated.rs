@@ -10,12 +10,13 @@
 //!   ([`SimulatedDisk::corrupt`]). After a failed sync the unsynced bytes are lost at the next loss of power even if a
 //!   later sync succeeds, as on Linux.
 //!
-//! Slowness is the caller's to simulate: there is no time here. It must not know what is stored.
+//! Slowness is the caller's to simulate, by waiting in [`SimulatedDisk::before_calls`]: there is no time here. It must not
+//! know what is stored.
 
 mod state;
 
 use crate::{DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, OpenMode};
-use state::{Node, State};
+use state::{Hook, Node, State};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,15 @@ pub struct Fault {
     pub after: u64,
     /// How many calls fail then.
     pub times: u64,
+}
+
+/// A call that is about to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeginningCall<'a> {
+    /// [`Disk::open`].
+    Open(&'a Path, OpenMode),
+    /// [`DiskFile::sync`] of the file that was opened by this path.
+    Sync(&'a Path),
 }
 
 /// Calls made so far, for tests that bound them.
@@ -145,9 +155,23 @@ impl SimulatedDisk {
         lock(&self.state).corrupt(path, offset, mask);
     }
 
+    /// Runs `work` before every call of a kind that [`BeginningCall`] has, in the caller's thread: tests act or wait there.
+    /// It may use the disk itself. Replaces what was given before.
+    pub fn before_calls(&self, work: impl Fn(BeginningCall<'_>) + Send + Sync + 'static) {
+        lock(&self.state).hook = Some(Hook(Arc::new(work)));
+    }
+
     /// Calls made so far.
     pub fn counts(&self) -> OperationCounts {
         lock(&self.state).counts
+    }
+}
+
+/// Tells the test that a call begins. Without the lock: what it does may call the disk.
+fn begin(state: &Mutex<State>, call: BeginningCall<'_>) {
+    let hook = lock(state).hook.clone();
+    if let Some(Hook(work)) = hook {
+        work(call);
     }
 }
 
@@ -177,6 +201,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
+        begin(&self.state, BeginningCall::Open(path, mode));
         let mut state = lock(&self.state);
         state.counts.opens += 1;
         let inode = match (state.node(path), mode) {
@@ -382,6 +407,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
+        begin(&self.state, BeginningCall::Sync(&self.path));
         let mut state = self.state(DiskOperation::Sync)?;
         state.counts.file_syncs += 1;
         match state.mutate(DiskOperation::Sync, &self.path) {

@@ -4,95 +4,34 @@
 mod harness;
 
 use harness::{DIR, NOW_MS, batch, new_disk, options, small_settings};
-use odradek_disk::{DirEntry, Disk, DiskError, DiskFile, DiskLock, OpenMode, SimulatedDisk};
+use odradek_disk::{BeginningCall, Disk, OpenMode, SimulatedDisk};
 use odradek_log::{Log, LogOptions, LogSettings, SegmentCache};
-use std::fmt::{Debug, Formatter};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// What to do before a file is opened.
-type Hook = Box<dyn FnMut(&Path, OpenMode) + Send>;
-
-/// A disk that says beforehand which file is to be opened.
-#[derive(Clone)]
-struct Watched {
-    disk: SimulatedDisk,
-    hook: Arc<Mutex<Option<Hook>>>,
-}
-
-impl Debug for Watched {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        self.disk.fmt(f)
-    }
-}
-
-impl Watched {
-    fn new() -> Self {
-        Self { disk: new_disk(1), hook: Arc::default() }
-    }
-
-    /// Runs `work` once, before the first file is opened whose name ends so, in that mode.
-    fn before_open(&self, suffix: &'static str, mode: OpenMode, work: impl FnOnce() + Send + 'static) {
-        let mut work = Some(work);
-        *self.hook.lock().expect("free") = Some(Box::new(move |path, opened| {
-            if opened == mode
-                && path.to_string_lossy().ends_with(suffix)
-                && let Some(work) = work.take()
-            {
+/// Runs `work` once, before the first file is opened whose name ends so, in that mode.
+fn before_open(disk: &SimulatedDisk, suffix: &'static str, mode: OpenMode, work: impl FnOnce() + Send + 'static) {
+    let work = Mutex::new(Some(work));
+    disk.before_calls(move |call| {
+        if let BeginningCall::Open(path, opened) = call
+            && opened == mode
+            && path.to_string_lossy().ends_with(suffix)
+        {
+            // Taken out before it runs: what it does opens files too.
+            let work = work.lock().expect("free").take();
+            if let Some(work) = work {
                 work();
             }
-        }));
-    }
-}
-
-impl Disk for Watched {
-    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.create_dir_all(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
-        self.disk.list(dir)
-    }
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
-        // Taken out while it runs: what it does opens files too.
-        let hook = self.hook.lock().expect("free").take();
-        if let Some(mut hook) = hook {
-            hook(path, mode);
-            self.hook.lock().expect("free").get_or_insert(hook);
         }
-        self.disk.open(path, mode)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove_dir_all(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
-    }
-    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
-        self.disk.file_len(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
-        self.disk.exists(path)
-    }
-    fn free_bytes(&self, path: &Path) -> Result<u64, DiskError> {
-        self.disk.free_bytes(path)
-    }
-    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
-        self.disk.lock(path)
-    }
+    });
 }
 
-fn open(disk: &Watched, cache: &Arc<SegmentCache>, options: LogOptions) -> Log {
+fn open(disk: &SimulatedDisk, cache: &Arc<SegmentCache>, options: LogOptions) -> Log {
     Log::open(Arc::new(disk.clone()), cache.clone(), options, NOW_MS, &mut |_| {}).expect("opened").0
 }
 
 /// Four segments of two records each, a second apart, and the active one.
-fn four_segments(disk: &Watched, cache: &Arc<SegmentCache>) -> Log {
+fn four_segments(disk: &SimulatedDisk, cache: &Arc<SegmentCache>) -> Log {
     let mut log = open(disk, cache, options(small_settings(), false, 0, 0));
     for i in 0..9 {
         log.append(batch(NOW_MS + i * 1000, &[b'x'; 600]), 0, NOW_MS).expect("appended");
@@ -103,7 +42,7 @@ fn four_segments(disk: &Watched, cache: &Arc<SegmentCache>) -> Log {
 
 #[test]
 fn a_reader_during_a_roll_does_not_keep_the_indexes_of_an_earlier_stop() {
-    let (disk, cache) = (Watched::new(), Arc::<SegmentCache>::default());
+    let (disk, cache) = (new_disk(1), Arc::<SegmentCache>::default());
     let mut log = open(&disk, &cache, options(small_settings(), false, 0, 0));
     log.append(batch(NOW_MS, &[b'x'; 600]), 0, NOW_MS).expect("appended");
     log.close_clean().expect("closed");
@@ -113,7 +52,7 @@ fn a_reader_during_a_roll_does_not_keep_the_indexes_of_an_earlier_stop() {
     log.append(batch(NOW_MS + 5000, &[b'x'; 600]), 0, NOW_MS).expect("appended");
     for suffix in [".index", ".timeindex"] {
         let reader = log.reader();
-        disk.before_open(suffix, OpenMode::Create, move || {
+        before_open(&disk, suffix, OpenMode::Create, move || {
             let newest = reader.max_timestamp(2).expect("looked up").expect("there");
             assert_eq!((newest.offset, newest.timestamp), (1, NOW_MS + 5000), "before {suffix} is written");
         });
@@ -130,11 +69,11 @@ fn a_reader_during_a_roll_does_not_keep_the_indexes_of_an_earlier_stop() {
 
 #[test]
 fn a_segment_that_goes_while_it_is_loaded_does_not_stay_open() {
-    let (disk, cache) = (Watched::new(), Arc::<SegmentCache>::default());
+    let (disk, cache) = (new_disk(1), Arc::<SegmentCache>::default());
     let log = Arc::new(Mutex::new(four_segments(&disk, &cache)));
     let reader = log.lock().expect("free").reader();
     // Its batches are open by then, its indexes are not.
-    disk.before_open(".index", OpenMode::Read, {
+    before_open(&disk, ".index", OpenMode::Read, {
         let log = log.clone();
         move || assert_eq!(log.lock().expect("free").advance_log_start(8).expect("advanced").segments, 4)
     });
@@ -145,10 +84,10 @@ fn a_segment_that_goes_while_it_is_loaded_does_not_stay_open() {
 
 #[test]
 fn the_newest_record_is_found_although_retention_takes_segments_meanwhile() {
-    let (disk, cache) = (Watched::new(), Arc::<SegmentCache>::default());
+    let (disk, cache) = (new_disk(1), Arc::<SegmentCache>::default());
     let log = Arc::new(Mutex::new(four_segments(&disk, &cache)));
     let reader = log.lock().expect("free").reader();
-    disk.before_open(".log", OpenMode::Read, {
+    before_open(&disk, ".log", OpenMode::Read, {
         let log = log.clone();
         move || assert_eq!(log.lock().expect("free").advance_log_start(4).expect("advanced").segments, 2)
     });

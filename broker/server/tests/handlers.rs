@@ -86,14 +86,14 @@ async fn a_produce_whose_connection_ends_waits_no_more() {
     let folder = Folder::new();
     let broker = folder.broker(SetClock::new());
     add_topic(&broker, "t", vec![Some(folder.replica("t", &[("flush.messages", "1")]))]);
-    folder.disk.gate.set(false);
+    folder.gate.set(false);
     let Started::Waiting(mut waiting) = start(&broker, &produce(b"x"), 9) else { panic!("it is not on the disk") };
     assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
     assert_eq!(broker.metrics.waiting_produces.get(), 1);
     drop(waiting);
     assert_eq!(broker.metrics.waiting_produces.get(), 0);
     let Started::Waiting(waiting) = start(&broker, &produce(b"y"), 9) else { panic!("it is not on the disk") };
-    folder.disk.gate.set(true);
+    folder.gate.set(true);
     let answered = timeout(SOON, waiting).await.expect("it is on the disk now");
     assert_eq!(decode::<ProduceRequest>(answered, 9).responses[0].partition_responses[0].error_code, 0);
     assert_eq!(broker.metrics.waiting_produces.get(), 0);

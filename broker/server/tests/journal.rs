@@ -74,7 +74,7 @@ fn world() -> World {
 impl World {
     /// Commits as fast as it goes while nothing reaches the disk; those that wait.
     fn flood(&self) -> Vec<Asked> {
-        self.folder.disk.gate.set(false);
+        self.folder.gate.set(false);
         let mut waiting = Vec::new();
         for offset in 0..100 {
             let asked = self.coordinators.start("g", commit(offset));
@@ -107,7 +107,7 @@ async fn the_journal_stays_within_its_bound_however_slow_the_disk() {
     assert!(world.coordinators.start("g", Request::Heartbeat(beat)).is_ready());
     assert!(world.committed().await < 50);
 
-    world.folder.disk.gate.set(true);
+    world.folder.gate.set(true);
     for asked in waiting {
         let answered = timeout(SOON, asked.wait()).await.expect("the disk is quick again");
         assert!(outcomes(answered).iter().all(Option::is_none));
@@ -125,7 +125,7 @@ async fn who_waits_for_too_long_is_told_to_ask_again() {
         let answered = timeout(SOON, asked.wait()).await.expect("refused in time");
         assert!(outcomes(answered).iter().all(|error| *error == Some(GroupError::CoordinatorNotAvailable)));
     }
-    world.folder.disk.gate.set(true);
+    world.folder.gate.set(true);
     // What was refused is not done later.
     assert!(world.committed().await < 50);
 }
@@ -139,5 +139,5 @@ async fn who_waits_is_answered_when_the_broker_stops() {
         let answered = timeout(SOON, asked.wait()).await.expect("answered");
         assert!(outcomes(answered).iter().all(|error| *error == Some(GroupError::NotCoordinator)));
     }
-    world.folder.disk.gate.set(true);
+    world.folder.gate.set(true);
 }

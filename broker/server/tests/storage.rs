@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use odradek_disk::{
-    DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, Fault, OpenMode, Outage, SimulatedDisk,
-};
+use odradek_disk::{BeginningCall, Disk, DiskOperation, Fault, Outage, SimulatedDisk};
 use odradek_groups::{OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit, TopicFetch};
 use odradek_log::{HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, read_offset_checkpoint};
 use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
@@ -37,13 +35,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 // === the disk ===
 
-/// A simulated disk whose next sync of a log can be held.
-#[derive(Debug, Clone)]
-struct SlowDisk {
-    disk: SimulatedDisk,
-    gate: Arc<Gate>,
-}
-
+/// Holds the next sync of a log.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -82,74 +74,6 @@ impl Gate {
     }
 }
 
-#[derive(Debug)]
-struct SlowFile {
-    file: Arc<dyn DiskFile>,
-    gate: Option<Arc<Gate>>,
-}
-
-impl DiskFile for SlowFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
-        self.file.read_at(buffer, offset)
-    }
-    fn read_append(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<usize, DiskError> {
-        self.file.read_append(buffer, len, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
-        self.file.write_at(bytes, offset)
-    }
-    fn truncate(&self, len: u64) -> Result<(), DiskError> {
-        self.file.truncate(len)
-    }
-    fn sync(&self) -> Result<(), DiskError> {
-        if let Some(gate) = &self.gate {
-            gate.pass();
-        }
-        self.file.sync()
-    }
-    fn len(&self) -> Result<u64, DiskError> {
-        self.file.len()
-    }
-}
-
-impl Disk for SlowDisk {
-    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.create_dir_all(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
-        self.disk.list(dir)
-    }
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
-        let is_log = path.extension().is_some_and(|extension| extension == "log");
-        let gate = is_log.then(|| Arc::clone(&self.gate));
-        Ok(Arc::new(SlowFile { file: self.disk.open(path, mode)?, gate }))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove_dir_all(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
-    }
-    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
-        self.disk.file_len(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
-        self.disk.exists(path)
-    }
-    fn free_bytes(&self, path: &Path) -> Result<u64, DiskError> {
-        self.disk.free_bytes(path)
-    }
-    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
-        self.disk.lock(path)
-    }
-}
-
 // === the broker ===
 
 #[derive(Debug)]
@@ -171,7 +95,8 @@ impl Random for Counting {
 }
 
 struct Rig {
-    disk: SlowDisk,
+    disk: SimulatedDisk,
+    gate: Arc<Gate>,
     runtime: Runtime,
 }
 
@@ -186,10 +111,15 @@ impl Rig {
     }
 
     fn on(runtime: Runtime) -> Self {
-        let disk = SlowDisk { disk: SimulatedDisk::new(1), gate: Arc::default() };
+        let (disk, gate) = (SimulatedDisk::new(1), Arc::<Gate>::default());
+        let passed = Arc::clone(&gate);
+        disk.before_calls(move |call| match call {
+            BeginningCall::Sync(path) if path.extension().is_some_and(|extension| extension == "log") => passed.pass(),
+            _ => {}
+        });
         disk.create_dir_all(Path::new(DATA)).unwrap();
         disk.sync_dir(Path::new("/")).unwrap();
-        Self { disk, runtime }
+        Self { disk, gate, runtime }
     }
 
     /// A broker on what the disk holds.
@@ -214,11 +144,11 @@ impl Rig {
     }
 
     fn kill(&self) {
-        self.disk.disk.restart(Outage::ProcessDeath);
+        self.disk.restart(Outage::ProcessDeath);
     }
 
     fn fail(&self, operation: DiskOperation, path_suffix: &str) {
-        self.disk.disk.inject(Fault { operation, path_suffix: path_suffix.to_owned(), after: 0, times: 1 });
+        self.disk.inject(Fault { operation, path_suffix: path_suffix.to_owned(), after: 0, times: 1 });
     }
 
     fn checkpoint(&self, name: &str) -> BTreeMap<TopicPartition, Offset> {
@@ -231,7 +161,7 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         // A test that failed must not leave a thread behind that the runtime waits for.
-        self.disk.gate.set(GateState::Open);
+        self.gate.set(GateState::Open);
     }
 }
 
@@ -378,10 +308,10 @@ fn deleting_a_topic_waits_for_its_sync_and_its_failure_ends_nothing() {
         let image = with_topic(&Image::empty(), 1, "orders", Some("1"));
         let started = rig.start(&Image::empty());
         started.broker.publish(Arc::new(image.clone()));
-        rig.disk.gate.set(GateState::Shut);
+        rig.gate.set(GateState::Shut);
         let replica = started.replica("orders");
         append(&replica, 0);
-        rig.disk.gate.wait_until_held();
+        rig.gate.wait_until_held();
         let broker = Arc::clone(&started.broker);
         let after = Arc::new(without_topic(&image, 1));
         let deleting = std::thread::spawn(move || broker.publish(after));
@@ -391,7 +321,7 @@ fn deleting_a_topic_waits_for_its_sync_and_its_failure_ends_nothing() {
         if fails {
             rig.fail(DiskOperation::Sync, ".log");
         }
-        rig.disk.gate.set(GateState::Open);
+        rig.gate.set(GateState::Open);
         deleting.join().unwrap();
         assert!(!rig.disk.exists(Path::new("/data/orders-0")).unwrap());
         assert_eq!(started.failure.reason(), None, "fails: {fails}");
@@ -426,7 +356,7 @@ fn a_topic_can_be_deleted_on_a_full_disk() {
     let started = rig.start(&Image::empty());
     started.broker.publish(Arc::new(image.clone()));
     append(&started.replica("orders"), 0);
-    rig.disk.disk.set_capacity(Some(0));
+    rig.disk.set_capacity(Some(0));
     let without = without_topic(&image, 1);
     started.broker.publish(Arc::new(without.clone()));
     assert!(!rig.disk.exists(Path::new("/data/orders-0")).unwrap());
@@ -479,9 +409,9 @@ fn a_clean_stop_waits_for_a_sync_and_is_not_clean_if_it_fails() {
         let rig = Rig::new();
         let started = rig.start(&Image::empty());
         started.broker.publish(Arc::new(with_topic(&Image::empty(), 1, "orders", Some("1"))));
-        rig.disk.gate.set(GateState::Shut);
+        rig.gate.set(GateState::Shut);
         append(&started.replica("orders"), 0);
-        rig.disk.gate.wait_until_held();
+        rig.gate.wait_until_held();
         let broker = Arc::clone(&started.broker);
         let closing = std::thread::spawn(move || broker.close());
         assert!(!ends_soon(&closing), "a sync runs, and it may fail");
@@ -489,7 +419,7 @@ fn a_clean_stop_waits_for_a_sync_and_is_not_clean_if_it_fails() {
         if fails {
             rig.fail(DiskOperation::Sync, ".log");
         }
-        rig.disk.gate.set(GateState::Open);
+        rig.gate.set(GateState::Open);
         closing.join().unwrap();
         assert_eq!(rig.disk.exists(Path::new(CLEAN_MARKER)).unwrap(), !fails);
     }

@@ -4,11 +4,13 @@
 //! Bytes: a file's present content, and for each sector changed since the last sync what it held before. Names: the
 //! present tree, the synced tree, and the changes in between in order. It must not know the port.
 
-use super::{Fault, OperationCounts, Outage};
+use super::{BeginningCall, Fault, OperationCounts, Outage};
 use crate::{DirEntry, DiskError, DiskOperation};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a disk writes as a whole or not at all.
 const SECTOR_BYTES: u64 = 512;
@@ -52,8 +54,19 @@ pub(super) struct Happens {
     pub(super) outcome: Result<(), DiskError>,
 }
 
+/// What a test runs before calls.
+#[derive(Clone)]
+pub(super) struct Hook(pub(super) Arc<dyn Fn(BeginningCall<'_>) + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) hook: Option<Hook>,
     names: BTreeMap<PathBuf, Node>,
     synced_names: BTreeMap<PathBuf, Node>,
     unsynced_names: Vec<NameChange>,
@@ -76,6 +89,7 @@ impl State {
         let root: BTreeMap<PathBuf, Node> =
             [(PathBuf::from("/"), Node::Dir), (PathBuf::new(), Node::Dir)].into_iter().collect();
         Self {
+            hook: None,
             names: root.clone(),
             synced_names: root,
             unsynced_names: Vec::new(),

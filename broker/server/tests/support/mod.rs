@@ -3,12 +3,12 @@
 //! sockets and controller, and requests to it.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 #![allow(dead_code, reason = "each test binary uses a part")]
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::{Buf, Bytes, BytesMut};
-use odradek_disk::{DirEntry, Disk, DiskError, DiskFile, DiskLock, OpenMode, SimulatedDisk};
+use odradek_disk::{BeginningCall, Disk, SimulatedDisk};
 use odradek_metadata::records::{EndpointRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use odradek_metadata::{Image, Record, apply};
 use odradek_model::{BrokerId, ClusterId, TopicId, TopicName, TopicOverrides, TopicSettings};
@@ -52,85 +52,6 @@ impl Gate {
     }
 }
 
-/// A simulated disk whose files are synced only while the gate is open.
-#[derive(Debug)]
-pub(crate) struct GatedDisk {
-    disk: SimulatedDisk,
-    pub(crate) gate: Arc<Gate>,
-}
-
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn DiskFile>,
-    gate: Arc<Gate>,
-}
-
-impl GatedDisk {
-    pub(crate) fn new() -> Arc<Self> {
-        let gate = Arc::new(Gate { open: Mutex::new(true), changed: Condvar::new() });
-        Arc::new(Self { disk: SimulatedDisk::new(1), gate })
-    }
-}
-
-impl Disk for GatedDisk {
-    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.create_dir_all(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
-        self.disk.list(dir)
-    }
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, DiskError> {
-        let file = self.disk.open(path, mode)?;
-        Ok(Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) }))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.disk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk.remove_dir_all(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        self.disk.sync_dir(dir)
-    }
-    fn file_len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
-        self.disk.file_len(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool, DiskError> {
-        self.disk.exists(path)
-    }
-    fn free_bytes(&self, path: &Path) -> Result<u64, DiskError> {
-        self.disk.free_bytes(path)
-    }
-    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
-        self.disk.lock(path)
-    }
-}
-
-impl DiskFile for GatedFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
-        self.file.read_at(buffer, offset)
-    }
-    fn read_append(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<usize, DiskError> {
-        self.file.read_append(buffer, len, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
-        self.file.write_at(bytes, offset)
-    }
-    fn truncate(&self, len: u64) -> Result<(), DiskError> {
-        self.file.truncate(len)
-    }
-    fn sync(&self) -> Result<(), DiskError> {
-        self.gate.pass();
-        self.file.sync()
-    }
-    fn len(&self) -> Result<u64, DiskError> {
-        self.file.len()
-    }
-}
-
 /// A clock that stands until it is moved.
 #[derive(Debug)]
 pub(crate) struct SetClock(AtomicI64);
@@ -160,19 +81,25 @@ impl Random for Counter {
     }
 }
 
-/// A data folder on a gated disk.
+/// A data folder on a disk whose files are synced only while the gate is open.
 pub(crate) struct Folder {
-    pub(crate) disk: Arc<GatedDisk>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) folder: Arc<ReplicaFolder>,
 }
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let disk = GatedDisk::new();
+        let (disk, gate) = (SimulatedDisk::new(1), Arc::new(Gate { open: Mutex::new(true), changed: Condvar::new() }));
+        let passed = Arc::clone(&gate);
+        disk.before_calls(move |call| {
+            if let BeginningCall::Sync(_) = call {
+                passed.pass();
+            }
+        });
         let path = PathBuf::from("/data");
         disk.create_dir_all(&path).unwrap();
-        let folder = Arc::new(ReplicaFolder::open(Arc::clone(&disk) as _, path).unwrap());
-        Self { disk, folder }
+        let folder = Arc::new(ReplicaFolder::open(Arc::new(disk), path).unwrap());
+        Self { gate, folder }
     }
 
     /// A replica that this broker leads, with a new log.
