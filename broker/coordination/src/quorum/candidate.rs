@@ -8,7 +8,7 @@ use odradek_model::{BrokerId, ControllerEpoch};
 use tracing::{info, warn};
 
 use super::controller::Controlling;
-use super::lease_knowledge::WriteKind;
+use super::lease_knowledge::{InPlaceOfLease, WriteKind};
 use super::member::{QuorumMember, Role};
 use super::message::{FetchPurpose, MessageBody, PromiseAnswer};
 use super::planted::PlantedBug;
@@ -45,7 +45,7 @@ pub(super) struct Candidate {
     /// When there last was a promise, a part of a tail, or the answer by which it got the Lease (rule 1d).
     pub(super) progress_at: u64,
     /// What the Lease is to be written over once the promises are there (rule 10).
-    pub(super) lease_base: Option<Option<LeaseView>>,
+    pub(super) lease_base: Option<InPlaceOfLease>,
     recovered_without: BTreeSet<Voter>,
 }
 
@@ -68,7 +68,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         if self.own_epoch().is_some() {
             self.step_down("it took the Lease anew");
         }
-        if self.resigned {
+        if self.resigns() {
             return; // its timers give the Lease back
         }
         let me = self.me.clone();
@@ -119,7 +119,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             failed_sources: BTreeMap::new(),
             ask_at: self.now,
             progress_at: self.now,
-            lease_base: Some(lease_base),
+            lease_base: Some(InPlaceOfLease(lease_base)),
             recovered_without,
         });
     }
@@ -155,7 +155,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
 
     fn take_lease_last_or_lead(&mut self) {
         let Role::Candidate(candidate) = &self.role else { return };
-        let Some(base) = candidate.lease_base.clone() else {
+        let Some(InPlaceOfLease(base)) = candidate.lease_base.clone() else {
             self.lead();
             return;
         };

@@ -8,8 +8,8 @@ use odradek_model::{BrokerId, ControllerEpoch, Offset};
 use tracing::info;
 
 use super::effect::Effect;
-use super::lease_knowledge::WriteKind;
-use super::member::{QuorumMember, Role};
+use super::lease_knowledge::{InPlaceOfLease, WriteKind};
+use super::member::{QuorumMember, Resignation, Role};
 use super::message::{FetchOutcome, FetchRequest, MessageBody, RequestId};
 use super::planted::PlantedBug;
 use super::sizes::quorum_end;
@@ -94,7 +94,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
 
     /// A fetch of a follower or observer. It acknowledges only if it names this epoch and holder, and its position
     /// matches.
-    pub(super) fn fetch_at_controller(&mut self, voter: Voter, request: RequestId, fetch: FetchRequest) {
+    pub(super) fn fetch_at_controller(&mut self, voter: Voter, request: RequestId, fetch: &FetchRequest) {
         let from = voter.broker_id;
         let own = Promise { epoch: self.own_epoch().unwrap_or(0), holder: Some(self.me.clone()) };
         if fetch.accepted != own {
@@ -225,11 +225,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
         if self.due(announce_at) {
             self.announce();
         }
-        if self.resigned {
+        if self.resigns() {
             self.hand_over();
             return;
         }
-        if let Some(found) = self.lease.fallen.clone() {
+        if let Some(InPlaceOfLease(found)) = self.lease.fallen.clone() {
             self.repair_lease(found);
         }
         if self.due(voters_due_at) {
@@ -336,7 +336,9 @@ impl<S: QuorumStorage> QuorumMember<S> {
     // === a clean stop ===
 
     pub(super) fn resign(&mut self) {
-        self.resigned = true;
+        if !self.resigns() {
+            self.resignation = Resignation::Wanted;
+        }
         let by = self.now + self.settings.candidate_patience_ms;
         match &mut self.role {
             Role::Follower(_) => {}

@@ -245,7 +245,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         self.stored(outcome).is_some()
     }
 
-    pub(super) fn snapshot_part(&mut self, sender: &Holder, request: RequestId, part: SnapshotPart) {
+    pub(super) fn snapshot_part(&mut self, sender: &Holder, request: RequestId, part: &SnapshotPart) {
         let Some(in_flight) = self.take_in_flight(sender, request) else { return };
         self.heard_controller(sender);
         let retry_at = self.now + self.settings.retry_ms;

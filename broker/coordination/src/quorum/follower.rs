@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::effect::Effect;
 use super::lease_knowledge::WriteKind;
-use super::member::{QuorumMember, Role};
+use super::member::{QuorumMember, Resignation, Role};
 use super::message::{FetchPurpose, MessageBody, RequestId, StatusAnswer};
 use super::planted::PlantedBug;
 use super::recovery::Recovery;
@@ -75,7 +75,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             }
         }
         let lease_is_mine = self.lease.newest.as_ref().is_some_and(|view| view.holder.as_ref() == Some(&self.me));
-        let release_wanted = self.resigned || self.follower().is_some_and(|follower| follower.release_wanted);
+        let release_wanted = self.resigns() || self.follower().is_some_and(|follower| follower.release_wanted);
         if release_wanted && !self.lease.is_writing() && self.lease.fallen.is_none() {
             if lease_is_mine {
                 let renew_at = self.lease.renew_at;
@@ -87,13 +87,13 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 if let Some(follower) = self.follower() {
                     follower.release_wanted = false;
                 }
-                if self.resigned && !self.resignation_is_told {
-                    self.resignation_is_told = true;
+                if self.resignation == Resignation::Wanted {
+                    self.resignation = Resignation::Told;
                     self.effects.push(Effect::Resigned);
                 }
             }
         }
-        if self.image_is_loaded && !self.resigned && !self.lease.is_writing() {
+        if self.image_is_loaded && !self.resigns() && !self.lease.is_writing() {
             let back_off_until = self.follower().map_or(0, |follower| follower.back_off_until);
             if self.due_quietly(back_off_until) {
                 if self.lease.fallen.is_some() {

@@ -38,6 +38,10 @@ struct Read {
     controller: Promise,
 }
 
+/// What was found where the Lease should be: nothing, or what is not it (rule 10).
+#[derive(Clone, Debug)]
+pub(super) struct InPlaceOfLease(pub(super) Option<LeaseView>);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct LeaseKnowledge {
@@ -45,8 +49,8 @@ pub(super) struct LeaseKnowledge {
     pub(super) newest: Option<LeaseView>,
     /// When that view's state was first seen.
     pub(super) changed_at: u64,
-    /// The Lease is missing (`Some(None)`), or what stands there is not what it should be.
-    pub(super) fallen: Option<Option<LeaseView>>,
+    /// The Lease is missing, or what stands there is not what it should be.
+    pub(super) fallen: Option<InPlaceOfLease>,
     /// When a call last succeeded.
     pub(super) answered_at: Option<u64>,
     /// Whether the last call was answered.
@@ -105,7 +109,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             && self.due(self.lease.renew_at)
         {
             self.lease.renew_at = self.now + self.settings.renew_interval_ms;
-            self.write_lease(WriteKind::Renew, |view| view.clone());
+            self.write_lease(WriteKind::Renew, Clone::clone);
         }
     }
 
@@ -266,11 +270,13 @@ impl<S: QuorumStorage> QuorumMember<S> {
             warn!(?found, "the controller Lease is missing, replaced or older than what was seen of it");
         }
         match &mut self.role {
-            Role::Candidate(candidate) if candidate.lease_base.is_some() => candidate.lease_base = Some(found.clone()),
+            Role::Candidate(candidate) if candidate.lease_base.is_some() => {
+                candidate.lease_base = Some(InPlaceOfLease(found.clone()));
+            }
             Role::Candidate(_) => self.step_down("the Lease has fallen"),
             Role::Controller(_) | Role::Follower(_) => {}
         }
-        self.lease.fallen = Some(found);
+        self.lease.fallen = Some(InPlaceOfLease(found));
     }
 
     /// Makes the view the newest one and draws the conclusions.
@@ -287,7 +293,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             // It does not hold the Lease yet: it will write over whatever stands there (rule 10).
             Role::Candidate(candidate) if candidate.lease_base.is_some() => {
                 if candidate.epoch > view.epoch {
-                    candidate.lease_base = Some(Some(view));
+                    candidate.lease_base = Some(InPlaceOfLease(Some(view)));
                 }
             }
             Role::Candidate(candidate) => {

@@ -86,6 +86,16 @@ pub(super) enum Role {
     Controller(Controlling),
 }
 
+/// How far a clean stop has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Resignation {
+    No,
+    /// It holds nothing as soon as it can.
+    Wanted,
+    /// It holds nothing, and the caller was told.
+    Told,
+}
+
 /// One broker's part in the quorum of the metadata log; see [`super`] for how to drive it.
 #[derive(Debug)]
 pub struct QuorumMember<S: QuorumStorage> {
@@ -108,8 +118,7 @@ pub struct QuorumMember<S: QuorumStorage> {
     pub(super) fetching: Fetching,
     pub(super) role: Role,
     pub(super) image_is_loaded: bool,
-    pub(super) resigned: bool,
-    pub(super) resignation_is_told: bool,
+    pub(super) resignation: Resignation,
     /// Voters that an administrator declared gone.
     pub(super) gone: BTreeSet<Voter>,
     pub(super) effects: Vec<Effect>,
@@ -147,8 +156,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             fetching: Fetching::default(),
             role: Role::Follower(Follower::default()),
             image_is_loaded: false,
-            resigned: false,
-            resignation_is_told: false,
+            resignation: Resignation::No,
             gone: BTreeSet::new(),
             effects: Vec::new(),
             next_request,
@@ -209,7 +217,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
     ) -> Result<(Offset, Vec<Effect>), AppendError<S::Error>> {
         self.now = self.now.max(now_ms);
         let epoch = match &self.role {
-            Role::Controller(controlling) if controlling.leads && !self.resigned && !self.stopped => controlling.epoch,
+            Role::Controller(controlling) if controlling.leads && !self.resigns() && !self.stopped => controlling.epoch,
             _ => return Err(AppendError::NotController),
         };
         if let Err(error) = self.storage.append(epoch, records) {
@@ -373,11 +381,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
         }
         let Message { sender, request, body, .. } = message;
         match body {
-            MessageBody::Fetch(fetch) => self.fetch_received(&sender, voter, request, fetch),
+            MessageBody::Fetch(fetch) => self.fetch_received(&sender, voter, request, &fetch),
             MessageBody::Fetched(answer) => self.fetched(&sender, request, answer),
             MessageBody::FetchSnapshot(fetch) => self.snapshot_wanted(&sender, request, &fetch),
-            MessageBody::SnapshotPart(part) => self.snapshot_part(&sender, request, part),
-            MessageBody::AskPromise(epoch) => self.promise_wanted(sender, request, epoch),
+            MessageBody::SnapshotPart(part) => self.snapshot_part(&sender, request, &part),
+            MessageBody::AskPromise(epoch) => self.promise_wanted(&sender, request, epoch),
             MessageBody::Promised(answer) => self.promised(voter, &answer),
             MessageBody::AskStatus => {
                 let answer = self.status_answer();
@@ -396,14 +404,14 @@ impl<S: QuorumStorage> QuorumMember<S> {
     }
 
     /// Rule 2.
-    fn promise_wanted(&mut self, candidate: Holder, request: RequestId, epoch: ControllerEpoch) {
-        let granted = epoch > 0 && self.keep_promise(epoch, &candidate);
+    fn promise_wanted(&mut self, candidate: &Holder, request: RequestId, epoch: ControllerEpoch) {
+        let granted = epoch > 0 && self.keep_promise(epoch, candidate);
         if self.stopped {
             return;
         }
         if granted {
             self.hear_of(&Promise { epoch, holder: Some(candidate.clone()) });
-            self.heard_controller(&candidate);
+            self.heard_controller(candidate);
         }
         let promised = self.storage.promised().clone();
         let answer = PromiseAnswer { epoch, granted, promised, position: self.storage.position() };
@@ -414,6 +422,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
     pub(super) fn keep_promise(&mut self, epoch: ControllerEpoch, holder: &Holder) -> bool {
         let outcome = self.storage.promise(epoch, holder);
         self.stored(outcome).unwrap_or(false)
+    }
+
+    /// Whether a clean stop is wanted.
+    pub(super) fn resigns(&self) -> bool {
+        self.resignation != Resignation::No
     }
 
     pub(super) fn status_answer(&self) -> StatusAnswer {

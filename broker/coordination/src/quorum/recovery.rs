@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use tracing::info;
 
 use super::VoterSet;
+use super::lease_knowledge::InPlaceOfLease;
 use super::member::QuorumMember;
 use super::message::{MessageBody, RequestId, StatusAnswer};
 use super::planted::PlantedBug;
@@ -111,7 +112,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         if highest != Some(&self.voter) && !self.patience_is_over() {
             return;
         }
-        let base = self.lease.fallen.clone().flatten();
+        let base = self.lease.fallen.clone().and_then(|InPlaceOfLease(view)| view);
         let epoch = answers
             .values()
             .map(|answer| answer.promised.epoch)

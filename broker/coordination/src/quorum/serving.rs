@@ -12,7 +12,7 @@ use super::storage::{Promise, QuorumStorage};
 use crate::{Holder, Voter};
 
 impl<S: QuorumStorage> QuorumMember<S> {
-    pub(super) fn fetch_received(&mut self, sender: &Holder, voter: Voter, request: RequestId, fetch: FetchRequest) {
+    pub(super) fn fetch_received(&mut self, sender: &Holder, voter: Voter, request: RequestId, fetch: &FetchRequest) {
         let from = sender.broker_id;
         match fetch.purpose {
             FetchPurpose::CatchUp => {

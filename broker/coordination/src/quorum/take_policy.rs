@@ -6,6 +6,7 @@ use crate::{Holder, Voter};
 
 /// All that the decision looks at.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, none of which excludes another")]
 pub(super) struct Situation<'a> {
     /// The holder in the Lease.
     pub(super) holder: Option<&'a Holder>,

@@ -84,7 +84,9 @@ pub(super) fn next_change(me: Voter, voters: &VoterSet, members: &[Member]) -> O
     // A voter in a rack that has none is worth more than a second one elsewhere.
     let all_alive = voters.iter().all(|voter| member(voter).is_some_and(|member| member.alive));
     match (addable, crowded) {
-        (Some(addable), Some((voter, crowd))) if all_alive && crowd > 1 && racks.count(&addable.rack) == 0 => {
+        (Some(addable), Some((voter, crowd)))
+            if all_alive && crowd > 1 && racks.count(addable.rack.as_deref()) == 0 =>
+        {
             Some(if voters.len() < MAX_VOTERS { VoterChange::Add(addable.voter) } else { VoterChange::Drop(voter) })
         }
         _ => None,
@@ -106,8 +108,8 @@ impl Racks {
     }
 
     /// Voters in the rack. One without a rack is taken to crowd nobody, but also to spread nothing.
-    fn count(&self, rack: &Option<String>) -> usize {
-        rack.as_ref().map_or(1, |rack| self.0.get(rack).copied().unwrap_or(0))
+    fn count(&self, rack: Option<&str>) -> usize {
+        rack.map_or(1, |rack| self.0.get(rack).copied().unwrap_or(0))
     }
 
     /// The broker whose rack has the fewest voters, then the lowest id. A broker whose earlier folder is still a voter
@@ -117,7 +119,7 @@ impl Racks {
             .iter()
             .filter(|member| member.alive && !member.gone && member.caught_up)
             .filter(|member| voters.iter().all(|voter| voter.broker_id != member.voter.broker_id))
-            .min_by_key(|member| (self.count(&member.rack), member.voter))
+            .min_by_key(|member| (self.count(member.rack.as_deref()), member.voter))
     }
 
     /// The voter, never `me`, that is dead or else whose rack has the most voters, then the highest id; and how many.
@@ -125,8 +127,8 @@ impl Racks {
         members
             .iter()
             .filter(|member| member.voter != me && voters.contains(&member.voter))
-            .max_by_key(|member| (!member.alive, self.count(&member.rack), member.voter))
-            .map(|member| (member.voter, self.count(&member.rack)))
+            .max_by_key(|member| (!member.alive, self.count(member.rack.as_deref()), member.voter))
+            .map(|member| (member.voter, self.count(member.rack.as_deref())))
     }
 }
 
