@@ -45,10 +45,7 @@ fn every_status_begins_as_not_reconciled() {
 #[test]
 fn every_list_says_how_it_is_merged_and_every_list_and_string_is_bounded() {
     fn walk(path: &str, schema: &serde_json::Value, faults: &mut Vec<String>) {
-        let object = match schema {
-            serde_json::Value::Object(object) => object,
-            _ => return,
-        };
+        let serde_json::Value::Object(object) = schema else { return };
         match object.get("type").and_then(|t| t.as_str()) {
             Some("array") => {
                 if !object.contains_key("x-kubernetes-list-type") {

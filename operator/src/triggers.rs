@@ -122,8 +122,8 @@ mod tests {
         }
     }
 
-    fn feed(seen: &mut Seen, event: Event<ConfigMap>) -> Vec<String> {
-        let changes = seen.changes(&event, |object| counts_for_itself(&object.metadata));
+    fn feed(seen: &mut Seen, event: &Event<ConfigMap>) -> Vec<String> {
+        let changes = seen.changes(event, |object| counts_for_itself(&object.metadata));
         changes
             .into_iter()
             .map(|change| match change {
@@ -136,24 +136,24 @@ mod tests {
     #[test]
     fn only_changes_of_what_counts_are_reported() {
         let mut seen = Seen::default();
-        assert_eq!(feed(&mut seen, Event::Apply(object("a", 1, "10"))), ["different a"]);
-        assert!(feed(&mut seen, Event::Apply(object("a", 1, "11"))).is_empty(), "a status was written");
-        assert_eq!(feed(&mut seen, Event::Apply(object("a", 2, "12"))), ["different a"]);
+        assert_eq!(feed(&mut seen, &Event::Apply(object("a", 1, "10"))), ["different a"]);
+        assert!(feed(&mut seen, &Event::Apply(object("a", 1, "11"))).is_empty(), "a status was written");
+        assert_eq!(feed(&mut seen, &Event::Apply(object("a", 2, "12"))), ["different a"]);
         // A deletion counts although nothing else changed.
-        assert_eq!(feed(&mut seen, Event::Delete(object("a", 2, "12"))), ["gone a"]);
-        assert_eq!(feed(&mut seen, Event::Apply(object("a", 2, "13"))), ["different a"]);
+        assert_eq!(feed(&mut seen, &Event::Delete(object("a", 2, "12"))), ["gone a"]);
+        assert_eq!(feed(&mut seen, &Event::Apply(object("a", 2, "13"))), ["different a"]);
     }
 
     #[test]
     fn what_went_while_the_watch_was_interrupted_is_reported_and_forgotten() {
         let mut seen = Seen::default();
         for name in ["a", "b"] {
-            feed(&mut seen, Event::Apply(object(name, 1, "1")));
+            feed(&mut seen, &Event::Apply(object(name, 1, "1")));
         }
-        assert!(feed(&mut seen, Event::Init).is_empty());
-        assert!(feed(&mut seen, Event::InitApply(object("b", 1, "1"))).is_empty(), "unchanged");
-        assert_eq!(feed(&mut seen, Event::InitApply(object("c", 1, "1"))), ["different c"]);
-        assert_eq!(feed(&mut seen, Event::InitDone), ["gone a"]);
+        assert!(feed(&mut seen, &Event::Init).is_empty());
+        assert!(feed(&mut seen, &Event::InitApply(object("b", 1, "1"))).is_empty(), "unchanged");
+        assert_eq!(feed(&mut seen, &Event::InitApply(object("c", 1, "1"))), ["different c"]);
+        assert_eq!(feed(&mut seen, &Event::InitDone), ["gone a"]);
         assert_eq!(seen.last.len(), 2);
     }
 }

@@ -25,13 +25,13 @@ async fn clusters() {
     let plane = ControlPlane::start_with(ControlPlaneOptions::default().with_garbage_collection()).await.unwrap();
     let client = plane.client().await.unwrap();
     install_definitions(&client).await;
-    a_cluster_is_reached_and_then_left_alone(Cell::new(&client, "reached").await).await;
+    Box::pin(a_cluster_is_reached_and_then_left_alone(Cell::new(&client, "reached").await)).await;
     a_foreign_object_is_not_taken_over(Cell::new(&client, "foreign").await).await;
-    deleting_keeps_the_volume_and_creating_again_adopts_it(Cell::new(&client, "adopted").await).await;
+    Box::pin(deleting_keeps_the_volume_and_creating_again_adopts_it(Cell::new(&client, "adopted").await)).await;
     volumes_of_a_larger_cluster_stop_everything(Cell::new(&client, "larger").await).await;
     a_new_configuration_replaces_the_pod_and_a_dropped_one_is_dropped(Cell::new(&client, "rolled").await).await;
     the_delete_policy_takes_the_volume_only_once_no_pod_mounts_it(Cell::new(&client, "deleted").await).await;
-    a_lost_volume_is_not_replaced_by_an_empty_one(Cell::new(&client, "lost").await).await;
+    Box::pin(a_lost_volume_is_not_replaced_by_an_empty_one(Cell::new(&client, "lost").await)).await;
     what_cannot_be_read_keeps_its_status(Cell::new(&client, "unreadable").await).await;
     what_cannot_be_built_says_so_and_touches_nothing(Cell::new(&client, "refused").await).await;
     a_paused_cluster_is_left_alone(Cell::new(&client, "paused").await).await;

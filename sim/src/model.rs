@@ -152,7 +152,7 @@ struct Mixer(u64);
 
 impl Mixer {
     fn mix(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25_a0761d64_78bd642f);
+        let product = u128::from(self.0 ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25_a076_1d64_78bd_642f);
         self.0 = (product as u64) ^ ((product >> 64) as u64) ^ word.rotate_left(23);
     }
 }

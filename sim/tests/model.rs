@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The model of coordination by Lease: no violation in what is searched, and every mistake found.
 
+#![expect(clippy::print_stdout, reason = "figures for whoever reads the run")]
+
 use odradek_sim::model::{Bounds, Found, Mistake, search};
 
 fn expect_none(name: &str, bounds: &Bounds) -> Found {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Random histories of a quorum. `ODRADEK_SEEDS=from..to` runs others; a failing seed prints its last events.
 
+#![expect(clippy::print_stdout, reason = "figures for whoever reads the run")]
+
 use odradek_coordination::quorum::PlantedBug;
 use odradek_sim::quorum::{Outcome, Planted, Profile, run};
 

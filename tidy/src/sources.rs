@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn each_rule_lets_good_files_pass() {
+        type Rule = fn(&[SourceFile]) -> Vec<String>;
         let good =
             file("broker/log/src/lib.rs", "// SPDX-License-Identifier: Apache-2.0\n//! Keeps records.\nuse x;\n");
-        type Rule = fn(&[SourceFile]) -> Vec<String>;
         let rules: [Rule; 6] = [
             missing_licence_lines,
             missing_purpose_lines,

@@ -96,7 +96,7 @@ mod tests {
 
     const OWN: &str = "own-id";
 
-    fn cluster(status: serde_json::Value) -> Cluster {
+    fn cluster(status: &serde_json::Value) -> Cluster {
         serde_json::from_value(json!({
             "apiVersion": "odradek.dev/v1alpha1", "kind": "Cluster",
             "metadata": {"name": "c", "uid": "u"},
@@ -110,7 +110,7 @@ mod tests {
         .unwrap()
     }
 
-    fn claim(metadata: serde_json::Value, phase: &str) -> PersistentVolumeClaim {
+    fn claim(metadata: &serde_json::Value, phase: &str) -> PersistentVolumeClaim {
         serde_json::from_value(json!({"metadata": metadata, "status": {"phase": phase}})).unwrap()
     }
 
@@ -126,26 +126,26 @@ mod tests {
 
     #[test]
     fn that_there_was_a_volume_is_known_from_each_of_three_marks() {
-        let nothing = cluster(json!({"clusterId": OWN}));
+        let nothing = cluster(&json!({"clusterId": OWN}));
         assert!(!had_before(&nothing, None, Some(OWN)), "an id of its own says nothing about a volume");
         assert!(had_before(&nothing, Some(&StatefulSet::default()), Some(OWN)));
-        assert!(had_before(&cluster(json!({"clusterId": OWN, "version": "0.1.0"})), None, Some(OWN)));
-        assert!(had_before(&cluster(json!({"clusterId": "adopted"})), None, Some(OWN)));
+        assert!(had_before(&cluster(&json!({"clusterId": OWN, "version": "0.1.0"})), None, Some(OWN)));
+        assert!(had_before(&cluster(&json!({"clusterId": "adopted"})), None, Some(OWN)));
     }
 
     #[test]
     fn only_a_whole_volume_of_the_same_cluster_will_do() {
         let ours = json!({"name": "data-c-0", "annotations": {"odradek.dev/cluster-id": OWN}});
-        assert_eq!(reason(true, Some(&claim(ours.clone(), "Bound"))), None);
-        assert_eq!(reason(true, Some(&claim(ours.clone(), "Pending"))), None);
-        assert_eq!(reason(true, Some(&claim(ours.clone(), "Lost"))), Some(("VolumeLost", true)));
+        assert_eq!(reason(true, Some(&claim(&ours, "Bound"))), None);
+        assert_eq!(reason(true, Some(&claim(&ours, "Pending"))), None);
+        assert_eq!(reason(true, Some(&claim(&ours, "Lost"))), Some(("VolumeLost", true)));
         let mut going = ours;
         going["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert_eq!(reason(true, Some(&claim(going.clone(), "Bound"))), Some(("VolumeBeingDeleted", true)));
-        assert_eq!(reason(false, Some(&claim(going, "Bound"))), Some(("WaitingForRemoval", false)));
+        assert_eq!(reason(true, Some(&claim(&going, "Bound"))), Some(("VolumeBeingDeleted", true)));
+        assert_eq!(reason(false, Some(&claim(&going, "Bound"))), Some(("WaitingForRemoval", false)));
         let other = json!({"name": "data-c-0", "annotations": {"odradek.dev/cluster-id": "other"}});
-        assert_eq!(reason(true, Some(&claim(other, "Bound"))), Some(("NameTaken", true)));
-        let restored = fault("c", OWN, true, Some(&claim(json!({"name": "data-c-0"}), "Bound"))).unwrap();
+        assert_eq!(reason(true, Some(&claim(&other, "Bound"))), Some(("NameTaken", true)));
+        let restored = fault("c", OWN, true, Some(&claim(&json!({"name": "data-c-0"}), "Bound"))).unwrap();
         assert!(restored.message.contains("annotate it with odradek.dev/cluster-id: own-id"), "{}", restored.message);
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(self) -> usize {
         usize::from(self.len)
     }
 
@@ -40,12 +40,12 @@ impl Log {
         &self.records[..self.len()]
     }
 
-    pub(super) fn last_epoch(&self) -> u8 {
+    pub(super) fn last_epoch(self) -> u8 {
         self.records().last().map_or(0, |record| record.epoch())
     }
 
     /// How far it reaches (rule 3).
-    pub(super) fn position(&self) -> (u8, usize) {
+    pub(super) fn position(self) -> (u8, usize) {
         (self.last_epoch(), self.len())
     }
 
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// The common beginning, as far as epochs tell: the last record of one epoch at one offset names all before it.
-    pub(super) fn matched(&self, other: &Self) -> usize {
+    pub(super) fn matched(self, other: Self) -> usize {
         let common = self.len().min(other.len());
         (0..common).find(|at| self.records[*at].epoch() != other.records[*at].epoch()).unwrap_or(common)
     }

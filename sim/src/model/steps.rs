@@ -198,7 +198,7 @@ impl Steps<'_> {
             if theirs.promised.0 > epoch || (theirs.promised.0 == epoch && theirs.promised != ours) {
                 continue;
             }
-            let matched = theirs.log.matched(&log);
+            let matched = theirs.log.matched(log);
             let mut copy = theirs.log;
             copy.cut(matched);
             if theirs.log.len() == matched && matched < log.len() {
@@ -239,7 +239,7 @@ impl Steps<'_> {
         (0..=log_end).rev().find(|end| has(*end)).unwrap_or(0)
     }
 
-    fn epoch_record_end(log: &Log, epoch: u8) -> usize {
+    fn epoch_record_end(log: Log, epoch: u8) -> usize {
         log.records().iter().position(|record| record.epoch() == epoch).map_or(usize::MAX, |at| at + 1)
     }
 
@@ -251,7 +251,7 @@ impl Steps<'_> {
         if let Some((_, pending)) = me.pending.filter(|_| !self.has(Mistake::CommitWithoutPendingSet)) {
             end = end.min(self.quorum_end(broker, epoch, pending));
         }
-        let counts = end >= Self::epoch_record_end(&me.log, epoch) || self.has(Mistake::OlderEpochsCounted);
+        let counts = end >= Self::epoch_record_end(me.log, epoch) || self.has(Mistake::OlderEpochsCounted);
         if end <= commit_end || !counts {
             return Ok(());
         }
@@ -284,7 +284,7 @@ impl Steps<'_> {
         if me.pending.is_some() {
             return;
         }
-        let required = Self::epoch_record_end(&me.log, epoch).max(commit_end);
+        let required = Self::epoch_record_end(me.log, epoch).max(commit_end);
         let present = (0..self.bounds.brokers).filter(|other| *other != broker).map(|other| self.state.folder(other));
         let obsolete = (0..2 * MAX_BROKERS)
             .filter(|folder| seen.voters & (1 << folder) != 0 && self.state.broker_of(*folder).is_none());
@@ -512,12 +512,11 @@ impl State {
 
     /// The Lease is created anew, or written over whatever stands there.
     fn put_back(&mut self, broker: usize, epoch: u8, voters: Voters) {
-        let (life, sequence) = match self.lease {
-            Some(lease) => (lease.life, lease.sequence + 1),
-            None => {
-                self.lives += 1;
-                (self.lives - 1, 0)
-            }
+        let (life, sequence) = if let Some(lease) = self.lease {
+            (lease.life, lease.sequence + 1)
+        } else {
+            self.lives += 1;
+            (self.lives - 1, 0)
         };
         let lease = Lease { life, epoch, sequence, holder: Some(broker as u8), voters };
         self.lease = Some(lease);

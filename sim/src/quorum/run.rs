@@ -187,11 +187,9 @@ impl Run {
                 let long = self.world.random.per_mille(300);
                 self.later(20, if long { 25_000 } else { 2_000 }, Later::Start(id));
             }
-            25..35 => {
-                if self.world.brokers[id].is_running() && !self.world.brokers[id].paused {
-                    self.world.pause(id);
-                    self.later(10, 12_000, Later::Resume(id));
-                }
+            25..35 if self.world.brokers[id].is_running() && !self.world.brokers[id].paused => {
+                self.world.pause(id);
+                self.later(10, 12_000, Later::Resume(id));
             }
             35..55 => self.partition(id),
             55..63 => {
@@ -349,7 +347,7 @@ impl Run {
                 return;
             }
             let waited = now - healed_at;
-            if waited % 10_000 == 0 {
+            if waited.is_multiple_of(10_000) {
                 // What was appended may have been lost with its controller.
                 new_end = None;
                 // An administrator's word, if recovery waits for folders that are no more.

@@ -41,9 +41,8 @@ pub(crate) fn classify_status(status: &Status, name: &str) -> Failure {
     };
     let about_lease = status.details.as_ref().is_some_and(|details| details.kind == "leases" && details.name == name);
     match status.code {
-        // Without its subject it is a proxy's, or that of an API server that does not serve Leases yet.
+        // Without its subject it is a proxy's, or that of an API server that does not serve Leases yet: unclear, below.
         404 if status.reason == "NotFound" && about_lease => Failure::NotFound,
-        404 => Failure::Unclear(text()),
         409 if status.reason == "Conflict" || status.reason == "AlreadyExists" => Failure::Conflict,
         410 => Failure::Expired,
         // A PUT that creates meets a Lease: Leases take no update without resourceVersion.

@@ -24,7 +24,7 @@ use odradek_model::ClusterId;
 use serde_json::json;
 
 /// How long anything of these tests may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const NAME: &str = "c-controller";
 const BROKER: &str = "c-broker-1";
 const SETTINGS: LeaseSettings = LeaseSettings { call_deadline: Duration::from_secs(10), ..LeaseSettings::CONTROLLER };

@@ -98,7 +98,7 @@ impl Bench {
     }
 
     /// Answers the reads of the Lease that wait.
-    fn lease_is(&mut self, found: Option<LeaseView>) -> &mut Self {
+    fn lease_is(&mut self, found: Option<&LeaseView>) -> &mut Self {
         let reads = self.effects.iter().filter_map(|effect| match effect {
             Effect::ReadLease(call) => Some(*call),
             _ => None,
@@ -106,7 +106,7 @@ impl Bench {
         let reads: Vec<_> = reads.collect();
         self.effects.retain(|effect| !matches!(effect, Effect::ReadLease(_)));
         for call in reads {
-            self.give(Input::LeaseRead(call, Ok(found.clone())));
+            self.give(Input::LeaseRead(call, Ok(found.cloned())));
         }
         self
     }
@@ -125,7 +125,7 @@ impl Bench {
     /// Takes a free Lease of these voters; they say nothing yet.
     fn take(brokers: i32, voters: &[i32], storage: TestStorage) -> Self {
         let mut bench = Self::new(brokers, storage);
-        bench.lease_is(Some(view(3, 5, None, voters)));
+        bench.lease_is(Some(&view(3, 5, None, voters)));
         bench.pass(600);
         bench.land(6);
         bench
@@ -159,7 +159,7 @@ const FOLLOWER: (MemberRole, bool) = (MemberRole::Follower, false);
 #[test]
 fn a_sole_broker_leads_after_one_read_and_one_write() {
     let mut bench = Bench::new(1, TestStorage::default());
-    bench.lease_is(Some(view(0, 0, None, &[])));
+    bench.lease_is(Some(&view(0, 0, None, &[])));
     let (_, base, change) = bench.last_write().expect("it takes at once");
     assert_eq!(base, Some(view(0, 0, None, &[])));
     assert_eq!(change, LeaseChange { epoch: 1, holder: Some(holder(1)), voters: vec![voter(1)] });
@@ -176,7 +176,7 @@ fn rule_1_before_the_image_is_loaded_nothing_is_taken() {
     let member = QuorumMember::new(QuorumSettings::default(), holder(1), voter(1), TestStorage::default(), 7);
     let mut bench = Bench { member, now: 5, effects: Vec::new() };
     bench.give(Input::Brokers(vec![KnownBroker { broker_id: BrokerId(1), rack: None }]));
-    bench.lease_is(Some(view(0, 0, None, &[]))).pass(5_000);
+    bench.lease_is(Some(&view(0, 0, None, &[]))).pass(5_000);
     assert_eq!(bench.last_write(), None);
     bench.give(Input::ImageLoaded);
     assert!(bench.last_write().is_some());
