@@ -22,8 +22,9 @@ use odradek_operator::kafka::{Answer, ClusterKey, ClusterView, Kafka, KafkaError
 use odradek_operator::metrics::Metrics;
 use serde_json::json;
 
-/// How long anything of these tests may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything of these tests may take on a busy machine. The garbage collector looks for kinds that are new to
+/// it every 30 s, and only then removes what their objects owned; twice that, and a busy machine's delay.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Installs the definitions as a user does, and waits until they are served.
 pub async fn install_definitions(client: &Client) {
