@@ -117,8 +117,9 @@ fn one(plan: &Plan, flavor: Flavor) -> Result<Run> {
     )?;
     let bootstrap = broker.bootstrap();
     broker.launch()?;
-    load::first_acknowledgement(&bootstrap, "first").with_context(|| format!("the broker's log: {}", broker.log()))?;
-    let first_ack_seconds = broker.started_at().elapsed().as_secs_f64();
+    let acknowledged = load::first_acknowledgement(&bootstrap, "first")
+        .with_context(|| format!("the broker's log: {}", broker.log()))?;
+    let first_ack_seconds = acknowledged.duration_since(broker.started_at()).as_secs_f64();
 
     load::one_group_read(&bootstrap, "group-read")?;
     std::thread::sleep(Duration::from_secs(plan.idle_seconds));
@@ -147,11 +148,10 @@ fn one(plan: &Plan, flavor: Flavor) -> Result<Run> {
     Ok(run)
 }
 
-/// The broker's processor seconds, and the seconds on the clock, that `work` took.
-fn watch(broker: &Broker, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+/// The broker's processor seconds that `work` took, and the seconds on the clock until the end that it names.
+fn watch(broker: &Broker, work: impl FnOnce() -> Result<Instant>) -> Result<(f64, f64)> {
     let before = broker.usage()?.cpu_seconds;
     let start = Instant::now();
-    work()?;
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = work()?.duration_since(start).as_secs_f64();
     Ok((broker.usage()?.cpu_seconds - before, seconds))
 }

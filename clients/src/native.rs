@@ -46,17 +46,43 @@ pub(crate) fn answers_metadata(bootstrap: &str) -> bool {
 /// # Errors
 /// When the broker refuses, or does not answer.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = configuration(bootstrap).create()?;
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    for (name, value) in settings {
-        new = new.set(name, value);
+    Admin::new(bootstrap)?.create_topic(topic, partitions, settings)
+}
+
+/// A client that creates topics. Dropping it takes up to 100 ms: the crate's thread ends only after its poll.
+pub struct Admin(AdminClient<DefaultClientContext>);
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Admin").finish_non_exhaustive()
     }
-    let options = AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT));
-    let results = block_on(admin.create_topics([&new], &options))?;
-    for result in results {
-        result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
+}
+
+impl Admin {
+    /// A client of `bootstrap`; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a setting is refused.
+    pub fn new(bootstrap: &str) -> Result<Self> {
+        Ok(Self(configuration(bootstrap).create()?))
     }
-    Ok(())
+
+    /// As [`create_topic`].
+    ///
+    /// # Errors
+    /// As [`create_topic`].
+    pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT));
+        let results = block_on(self.0.create_topics([&new], &options))?;
+        for result in results {
+            result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Waits for an operation that another thread completes.
