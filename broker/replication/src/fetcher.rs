@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The fetcher of one leader and lane (`AbstractFetcherThread`): which of its partitions the next request asks for, in
+//! which order, and who has to wait after an error. Must not know how a request travels or what an answer does to a log.
+//!
+//! Each request names all partitions that are due, without a session. An incremental session (KIP-227) would send the
+//! difference to the last request instead: its place is [`Next::Ask`], made here, and nowhere else.
+
+use std::collections::{BTreeMap, HashMap};
+
+use odradek_model::BrokerId;
+use odradek_partition::{AskNumber, FetchPlan, FollowerStep, MonotonicTime, OffsetsPlan};
+
+use crate::throttle::Throttle;
+use crate::{FetcherId, ReplicaKey};
+
+/// The settings of replica fetches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetchSettings {
+    /// `replica.fetch.response.max.bytes`: bytes of records in one answer.
+    pub request_bytes: usize,
+    /// `replica.fetch.max.bytes`: bytes of records of one partition in one answer.
+    pub partition_bytes: usize,
+    /// `replica.fetch.min.bytes`: the leader waits for so much.
+    pub min_bytes: usize,
+    /// `replica.fetch.wait.max.ms`: but not longer than this.
+    pub wait_ms: i64,
+    /// `replica.fetch.backoff.ms`: pause of a partition, or of all, after an error.
+    pub backoff_ms: i64,
+}
+
+impl Default for FetchSettings {
+    /// Kafka's.
+    fn default() -> Self {
+        Self { request_bytes: 10 << 20, partition_bytes: 1 << 20, min_bytes: 1, wait_ms: 500, backoff_ms: 1_000 }
+    }
+}
+
+/// While a partition waits for its own disk, requests for the others do not wait longer than this at the leader:
+/// acknowledgements hang on what that partition claims next, and a sync takes a few milliseconds.
+const WAIT_MS_BESIDE_A_SYNC: i64 = 10;
+
+/// A throttled request asks for a second's bytes at most, and for no less than this: a batch or two.
+const THROTTLED_BYTES_MIN: usize = 64 << 10;
+
+/// One partition of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask<P> {
+    /// The partition.
+    pub key: ReplicaKey,
+    /// What its replica wants to know.
+    pub plan: P,
+}
+
+/// What a fetcher does next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Send these; not both are empty.
+    Ask {
+        /// To be asked first, by ListOffsets.
+        offsets: Vec<Ask<OffsetsPlan>>,
+        /// To be asked by one Fetch, in this order: a leader serves the first ones first.
+        fetches: Vec<Ask<FetchPlan>>,
+        /// How long the leader may wait for records.
+        wait_ms: i64,
+        /// Bytes of records wanted at most.
+        request_bytes: usize,
+    },
+    /// Nothing to send before that time, or before a partition is added or ready.
+    Wait(Option<MonotonicTime>),
+}
+
+/// What became of a partition's question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It was answered, with so many bytes of records, and the replica made use of it.
+    Taken {
+        /// Bytes of records.
+        bytes: usize,
+    },
+    /// The connection, the leader or the replica refused: not again before the back-off is over.
+    Failed {
+        /// Bytes of records that came all the same.
+        bytes: usize,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// To be asked for with the next request.
+    Due,
+    /// In the request on its way.
+    Asked(AskNumber),
+    /// Waits for its own disk.
+    Blocked,
+    /// Waits after an error.
+    Delayed(MonotonicTime),
+    /// Has nothing to ask before the metadata changes.
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    state: State,
+    /// Its place in the order.
+    place: u64,
+}
+
+/// The partitions followed through one connection. One request at a time is on its way.
+#[derive(Debug)]
+pub struct Fetcher {
+    id: FetcherId,
+    settings: FetchSettings,
+    throttle: Option<Throttle>,
+    partitions: HashMap<ReplicaKey, Followed>,
+    /// Who comes first in a request: who got records last comes last, so that a partition with much to fetch does not
+    /// take the bytes of all others.
+    order: BTreeMap<u64, ReplicaKey>,
+    next_place: u64,
+    is_paused: bool,
+}
+
+impl Fetcher {
+    /// A fetcher without partitions; `throttle` bounds its bytes per second.
+    pub fn new(id: FetcherId, settings: FetchSettings, throttle: Option<Throttle>) -> Self {
+        Self {
+            id,
+            settings,
+            throttle,
+            partitions: HashMap::new(),
+            order: BTreeMap::new(),
+            next_place: 0,
+            is_paused: false,
+        }
+    }
+
+    /// Which one it is.
+    pub fn id(&self) -> FetcherId {
+        self.id
+    }
+
+    /// Whom it asks.
+    pub fn leader(&self) -> BrokerId {
+        self.id.leader
+    }
+
+    /// Whether it has nothing to do, for ever.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
+    /// Number of partitions.
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Bounds the bytes per second, or no more.
+    pub fn set_throttle(&mut self, bytes_per_second: Option<u64>, now: MonotonicTime) {
+        let present = self.throttle.as_ref().map(Throttle::bytes_per_second);
+        if present != bytes_per_second {
+            self.throttle = bytes_per_second.map(|rate| Throttle::new(rate, now));
+        }
+    }
+
+    /// Takes a partition in, or has it asked for at once although it waits after an error: the metadata has changed.
+    pub fn add(&mut self, key: ReplicaKey) {
+        if let Some(followed) = self.partitions.get_mut(&key) {
+            followed.state = State::Due;
+            return;
+        }
+        let place = self.next_place;
+        self.next_place += 1;
+        self.order.insert(place, key);
+        self.partitions.insert(key, Followed { state: State::Due, place });
+    }
+
+    /// Forgets a partition; an answer for it that is on its way is of no matter.
+    pub fn remove(&mut self, key: ReplicaKey) {
+        if let Some(followed) = self.partitions.remove(&key) {
+            self.order.remove(&followed.place);
+        }
+    }
+
+    /// The partition's disk has done what it waited for. Others are not touched: a back-off stays.
+    pub fn ready(&mut self, key: ReplicaKey) {
+        if let Some(followed) = self.partitions.get_mut(&key)
+            && followed.state == State::Blocked
+        {
+            followed.state = State::Due;
+        }
+    }
+
+    /// Stops asking, or goes on. A request on its way is not taken back.
+    pub fn pause(&mut self, paused: bool) {
+        self.is_paused = paused;
+    }
+
+    /// What to do next. `step` asks a partition for its next step; that voids what was asked for it before, so it is
+    /// called for those alone that the request will name. To be called when the last request has ended; partitions of
+    /// which it was not told what became of them are asked for again.
+    pub fn next(&mut self, now: MonotonicTime, mut step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
+        if self.is_paused {
+            return Next::Wait(None);
+        }
+        if let Some(until) = self.throttle.as_mut().and_then(|throttle| throttle.until(now)) {
+            return Next::Wait(Some(until));
+        }
+        let (mut offsets, mut fetches) = (Vec::new(), Vec::new());
+        let (mut earliest, mut any_blocked) = (None::<MonotonicTime>, false);
+        for key in self.order.values() {
+            let followed = self.partitions.get_mut(key).expect("the order names partitions that are there");
+            match followed.state {
+                State::Idle => continue,
+                State::Blocked => {
+                    any_blocked = true;
+                    continue;
+                }
+                State::Delayed(until) if until > now => {
+                    earliest = Some(earliest.map_or(until, |earliest| earliest.min(until)));
+                    continue;
+                }
+                State::Due | State::Asked(_) | State::Delayed(_) => {}
+            }
+            followed.state = match step(*key) {
+                FollowerStep::Fetch(plan) if plan.leader == self.id.leader => {
+                    fetches.push(Ask { key: *key, plan });
+                    State::Asked(plan.number)
+                }
+                FollowerStep::AskOffsets(plan) if plan.leader == self.id.leader => {
+                    offsets.push(Ask { key: *key, plan });
+                    State::Asked(plan.number)
+                }
+                // It follows another already, and whoever told it so is about to take it from here.
+                FollowerStep::Fetch(_) | FollowerStep::AskOffsets(_) | FollowerStep::Nothing => State::Idle,
+                FollowerStep::AwaitCheckpoint | FollowerStep::AwaitFlush => {
+                    any_blocked = true;
+                    State::Blocked
+                }
+            };
+        }
+        if offsets.is_empty() && fetches.is_empty() {
+            return Next::Wait(earliest);
+        }
+        let mut wait_ms = self.settings.wait_ms;
+        if let Some(earliest) = earliest {
+            wait_ms = wait_ms.min(earliest.millis_since(now));
+        }
+        if any_blocked {
+            wait_ms = wait_ms.min(WAIT_MS_BESIDE_A_SYNC);
+        }
+        let request_bytes = match &self.throttle {
+            Some(throttle) => {
+                let second = usize::try_from(throttle.bytes_per_second()).unwrap_or(usize::MAX);
+                self.settings.request_bytes.min(second.max(THROTTLED_BYTES_MIN))
+            }
+            None => self.settings.request_bytes,
+        };
+        Next::Ask { offsets, fetches, wait_ms, request_bytes }
+    }
+
+    /// Takes note of what became of the question `number` of a partition; of another it is late and means nothing.
+    pub fn answered(&mut self, key: ReplicaKey, number: AskNumber, outcome: Outcome, now: MonotonicTime) {
+        let (Outcome::Taken { bytes } | Outcome::Failed { bytes }) = outcome;
+        if let Some(throttle) = &mut self.throttle {
+            throttle.take(bytes, now);
+        }
+        let Some(followed) = self.partitions.get_mut(&key).filter(|followed| followed.state == State::Asked(number))
+        else {
+            return;
+        };
+        followed.state = match outcome {
+            Outcome::Taken { .. } => State::Due,
+            Outcome::Failed { .. } => {
+                State::Delayed(MonotonicTime(now.0.saturating_add(self.settings.backoff_ms.max(1))))
+            }
+        };
+        if bytes > 0 {
+            self.order.remove(&followed.place);
+            followed.place = self.next_place;
+            self.next_place += 1;
+            self.order.insert(followed.place, key);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who fetches what from whom: the followers of one broker as a whole. The replica itself ([`odradek_partition`])
+//! knows what it has to ask next; this crate decides when, in which request, and on which connection.
+//!
+//! - [`fetcher_of`] gives each followed partition to one [`Fetcher`]: one per leader and [`Lane`].
+//! - [`Fetcher`] makes the next request from the partitions that are due, and takes note of what became of each.
+//! - [`Throttle`] bounds the bytes per second of partitions that a reassignment adds.
+//! - [`Proposals`] gathers the ISR changes that this broker's leaders propose: one command at a time.
+//!
+//! # How to drive a fetcher
+//! Loop: [`Fetcher::next`]; send what it gives, the questions for offsets first; give each answer to its partition and
+//! then what became of it to [`Fetcher::answered`]; what was not answered is [`Outcome::Failed`]. When there is nothing
+//! to send, wait until the time that it names or until [`Fetcher::add`] or [`Fetcher::ready`] was called.
+//!
+//! Time is a parameter. Invariant: must not know the wire, tasks, logs, or how metadata travels.
+
+mod fetcher;
+mod lane;
+mod proposals;
+#[cfg(test)]
+mod scenarios;
+mod throttle;
+
+pub use fetcher::{Ask, FetchSettings, Fetcher, Next, Outcome};
+pub use lane::{FetcherId, Lane, fetcher_of};
+use odradek_model::TopicId;
+pub use proposals::{Batch, PROPOSALS_MAX, Proposal, Proposals, RETRY_PAUSE_MS};
+pub use throttle::Throttle;
+
+/// One partition, by its topic's id: a topic that is created anew under its name is another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplicaKey {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its index.
+    pub partition: i32,
+}
