@@ -126,6 +126,11 @@ impl PartitionView {
         offset < self.visible_end(isolation) && !self.reader.is_hot(offset)
     }
 
+    /// As [`Self::may_block`], for [`Self::read_for_follower`].
+    pub fn may_block_for_follower(&self, offset: Offset) -> bool {
+        offset < self.log_end_offset && !self.reader.is_hot(offset)
+    }
+
     /// Batches from `offset` up to what the isolation allows, at most `max_bytes` but the first batch always if
     /// `first_batch_always`. Between the visible and the log's end there is nothing, without an error (rule 23).
     pub fn read(

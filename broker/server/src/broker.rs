@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The broker as requests meet it: identity, image, replicas, coordinators, controller, budgets. It must not know the
-//! wire protocol.
-use std::collections::{BTreeMap, HashSet};
+//! wire protocol. How an image is taken over stands in `broker/taking_over.rs`.
+mod newest_image;
+mod taking_over;
+
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use odradek_disk::DiskError;
-use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, PartitionImage, Reply, TopicImage};
-use odradek_model::{BrokerId, ClusterId, OFFSETS_TOPIC, TopicId, TopicPartition, TopicSettings};
-
-use odradek_partition::{Leadership, LocalBroker, MonotonicTime};
+use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, Reply};
+use odradek_model::{BrokerId, ClusterId, OFFSETS_TOPIC, Offset, TopicId};
+use odradek_partition::LocalBroker;
+use odradek_replication::ReplicaKey;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,14 +23,17 @@ use crate::clock::{Clock, Random};
 use crate::controller::ControllerHandle;
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
-use crate::folder::{ReplicaFolder, WantedLog};
+use crate::folder::ReplicaFolder;
 use crate::health::Health;
-use crate::metrics::{Metrics, TopicMetrics};
+use crate::metrics::Metrics;
 use crate::net::budget::Budget;
 use crate::producer_ids::ProducerIds;
-use crate::replica::{Replica, ReplicaContext, ReplicaParts};
-use crate::replicas::{Replicas, TopicReplicas};
+use crate::replica::{Replica, ReplicaContext};
+use crate::replicas::Replicas;
+use crate::replication::{IsrChanges, ReplicaSource, Replication};
 use crate::settings::BrokerSettings;
+
+use self::newest_image::NewestImage;
 
 /// Topics being created because somebody asked for them, at most: a client that asks for random names must not queue
 /// up work. Those beyond are created when they are asked for again.
@@ -64,8 +70,17 @@ pub struct Broker {
     pub health: Arc<Health>,
     /// How the broker says that it cannot go on.
     pub failure: Arc<Failure>,
+    /// Fetching from other brokers, and what replicas ask of them.
+    pub replication: Arc<Replication>,
     replica_context: ReplicaContext,
-    image: RwLock<Arc<Image>>,
+    /// This broker and the others, as its replicas see them.
+    local: LocalBroker,
+    newest_image: Arc<NewestImage>,
+    applied: watch::Sender<Offset>,
+    /// Held while an image is taken over, so that each meets the whole of the one before.
+    taking_over: Mutex<()>,
+    /// Replicas that could not take what was decided for them: it is tried again.
+    undecided: Mutex<BTreeSet<ReplicaKey>>,
     auto_creations: Mutex<HashSet<String>>,
 }
 
@@ -91,11 +106,18 @@ impl Broker {
     pub fn new(parts: BrokerParts) -> Arc<Self> {
         let coordinators =
             Coordinators::new(parts.settings.groups.clone(), Arc::clone(&parts.clock), parts.runtime.clone());
+        let replication = Arc::new(Replication::new(&parts.settings));
+        let newest_image = Arc::<NewestImage>::default();
+        let local = LocalBroker {
+            id: parts.id,
+            replica_lag_time_max_ms: parts.settings.number("replica.lag.time.max.ms"),
+            brokers: Arc::clone(&newest_image) as _,
+        };
         Arc::new(Self {
             id: parts.id,
             cluster_id: parts.cluster_id,
             settings: parts.settings,
-            clock: parts.clock,
+            clock: Arc::clone(&parts.clock),
             random: parts.random,
             metrics: parts.metrics,
             replicas: Replicas::default(),
@@ -104,212 +126,48 @@ impl Broker {
             producer_ids: ProducerIds::default(),
             reads: parts.reads,
             folder: parts.folder,
-            replica_context: ReplicaContext { runtime: parts.runtime, failure: Arc::clone(&parts.failure) },
+            replica_context: ReplicaContext {
+                runtime: parts.runtime,
+                failure: Arc::clone(&parts.failure),
+                replication: Arc::clone(&replication),
+                clock: parts.clock,
+            },
+            replication,
+            local,
             health: parts.health,
             failure: parts.failure,
-            image: RwLock::default(),
+            newest_image,
+            applied: watch::Sender::new(0),
+            taking_over: Mutex::default(),
+            undecided: Mutex::default(),
             auto_creations: Mutex::default(),
         })
     }
 
     /// The newest image.
     pub fn image(&self) -> Arc<Image> {
-        Arc::clone(&self.image.read().unwrap_or_else(PoisonError::into_inner))
+        self.newest_image.get()
     }
 
-    /// Opens all replicas at start, with progress, then shows the image. Blocks on the disk.
-    pub fn recover(&self, image: Arc<Image>) -> Result<(), DiskError> {
-        let known = image.topics().map(|topic| (topic.name.to_string(), topic.id)).collect();
-        let deleted = self.folder.find_deleted(&known, || self.random.uuid())?;
-        // Their wait is over: the broker that renamed them is gone.
-        self.remove_later(deleted, Duration::ZERO);
-        let own = |partition: &PartitionImage| partition.replicas.contains(&self.id);
-        let logs = image.topics().flat_map(|topic| {
-            let indexes = topic.partitions.iter().enumerate().filter(|(_, partition)| own(partition));
-            indexes.map(|(index, _)| self.folder.bytes_of(&topic.name, index as i32))
-        });
-        let (count, bytes) = logs.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
-        self.health.expect(count, bytes);
-        self.take_over(image, false);
-        Ok(())
+    /// The end of the newest image that was taken over: what the metadata says up to there is done here.
+    pub fn applied(&self) -> watch::Receiver<Offset> {
+        self.applied.subscribe()
     }
 
-    /// Takes over a new image: opens and removes replicas, then shows it. Blocks on the disk.
-    pub fn publish(&self, image: Arc<Image>) {
-        self.take_over(image, true);
+    /// A replica of this broker.
+    pub fn replica(&self, key: ReplicaKey) -> Option<Arc<Replica>> {
+        self.replicas.topic_by_id(key.topic)?.partition(key.partition).cloned()
     }
 
-    fn take_over(&self, image: Arc<Image>, is_new: bool) {
-        let before = self.image();
-        let mut deleted = Vec::new();
-        for topic in before.topics() {
-            if image.topic_by_id(topic.id).is_none() {
-                self.delete_replicas(topic.id);
-                self.metrics.forget_topic(&topic.name);
-                deleted.push((topic.name.clone(), topic.id));
-            }
-        }
-        let mut wanted = Vec::new();
-        for topic in image.topics().filter(|topic| before.topic_by_id(topic.id).is_none()) {
-            let settings = TopicSettings::resolve(&topic.overrides, &self.settings.topic_defaults);
-            let settings = settings.unwrap_or_else(|error| {
-                tracing::error!(topic = %topic.name, %error, "stored settings are refused; defaults are used");
-                TopicSettings::default()
-            });
-            let metrics = self.metrics.topic(&topic.name);
-            for index in 0..topic.partitions.len() {
-                wanted.push((Arc::clone(topic), index, settings.clone(), metrics.clone()));
-            }
-        }
-        let opened = in_parallel(&wanted, |(topic, index, settings, metrics)| {
-            let partition = &topic.partitions[*index];
-            let own = partition.replicas.contains(&self.id);
-            own.then(|| self.open_replica(topic, *index, partition, settings, metrics, is_new))
-        });
-        let mut topics: BTreeMap<TopicId, TopicReplicas> = BTreeMap::new();
-        for ((topic, index, ..), replica) in wanted.iter().zip(opened) {
-            let entry = topics.entry(topic.id).or_insert_with(|| TopicReplicas {
-                name: topic.name.clone(),
-                id: topic.id,
-                partitions: Vec::new(),
-                offline: Vec::new(),
-            });
-            if matches!(replica, Some(None)) {
-                entry.offline.push(*index as i32);
-            }
-            entry.partitions.push(replica.flatten());
-        }
-        let changed = !deleted.is_empty() || !topics.is_empty();
-        let new: Vec<TopicPartition> = wanted
-            .iter()
-            .map(|(topic, index, ..)| TopicPartition { topic: topic.name.clone(), partition: *index as i32 })
-            .collect();
-        for topic in topics.into_values() {
-            if &*topic.name == OFFSETS_TOPIC {
-                self.coordinators.load(&topic.partitions);
-            }
-            self.replicas.insert(Arc::new(topic));
-        }
-        if is_new && changed {
-            // The checkpoints know partitions by name: a topic that comes back under its name must not meet, after a
-            // kill, the log start and the recovery point of the one that was deleted. Nothing is served before.
-            let written = (self.folder.checkpoint_logs(&self.replicas))
-                .and_then(|()| self.folder.checkpoint_high_watermarks(&self.replicas));
-            if let Err(error) = written {
-                // On a full disk a deletion is what helps, and what the checkpoints say of a topic that is gone harms
-                // only one that has its name.
-                if error.is_no_space() && !new.iter().any(|at| self.folder.is_checkpointed(at)) {
-                    tracing::warn!(%error, "checkpoints are not written after a change of topics");
-                } else {
-                    self.replica_context.failure.fail(format!("checkpoints after a change of topics: {error}"));
-                }
-            }
-        }
-        *self.image.write().unwrap_or_else(PoisonError::into_inner) = image;
-        if !deleted.is_empty() {
-            let deleted: Vec<_> = deleted.iter().map(|(name, id)| (&**name, *id)).collect();
-            self.coordinators.topics_deleted(&deleted);
-        }
-    }
-
-    /// `None` if it cannot be opened; it is offline then, and the others serve.
-    fn open_replica(
-        &self,
-        topic: &TopicImage,
-        index: usize,
-        image: &PartitionImage,
-        settings: &TopicSettings,
-        metrics: &TopicMetrics,
-        is_new: bool,
-    ) -> Option<Arc<Replica>> {
-        let index = index as i32;
-        let wanted = WantedLog {
-            topic: &topic.name,
-            topic_id: topic.id,
-            index,
-            settings,
-            producer_id_expiration_ms: self.settings.number("producer.id.expiration.ms"),
-            local: LocalBroker::alone(self.id),
-            is_new,
-        };
-        if is_new {
-            self.set_stray_aside(topic, index);
-        }
-        let bytes = if is_new { 0 } else { self.folder.bytes_of(&topic.name, index) };
-        let mut recovery = self.health.recovery(bytes);
-        let mut partition = match self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery) {
-            Ok((partition, report)) => {
-                if let Some(cut) = &report.cut {
-                    tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's torn end is cut");
-                }
-                partition
-            }
-            Err(error) => {
-                tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
-                return None;
-            }
-        };
-        let mut effects = Vec::new();
-        if image.leader == Some(self.id) {
-            let leadership = Leadership {
-                leader_epoch: image.leader_epoch,
-                partition_epoch: image.partition_epoch,
-                replicas: image.replicas.clone(),
-                in_sync: image.isr.clone(),
-            };
-            // Nobody follows a broker that is alone: no time matters.
-            match partition.lead(leadership, MonotonicTime(0)) {
-                Ok(asked) => effects = asked,
-                Err(error) => {
-                    tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
-                    return None;
-                }
-            }
-        }
-        if !is_new {
-            recovery.finish();
-        }
-        let parts = ReplicaParts {
-            topic: topic.name.clone(),
-            topic_id: topic.id,
-            index,
-            settings: settings.clone(),
-            metrics: metrics.clone(),
-            partition,
-        };
-        let replica = Replica::new(parts, self.replica_context.clone());
-        replica.begin(effects);
-        Some(replica)
-    }
-
-    /// What lies under the name of a new topic is of one that was deleted and whose folder could not be renamed.
-    fn set_stray_aside(&self, topic: &TopicImage, index: i32) {
-        let renamed = self.folder.has_partition(&topic.name, index).and_then(|is_there| {
-            is_there.then(|| self.folder.rename_deleted(&topic.name, index, self.random.uuid())).transpose()
-        });
-        match renamed {
-            Ok(Some(path)) => {
-                tracing::warn!(topic = %topic.name, index, "a deleted partition's folder is set aside and removed");
-                self.remove_later(vec![path], Duration::ZERO);
-            }
-            Ok(None) => {}
-            // Opening refuses the folder of another topic.
-            Err(error) => tracing::warn!(topic = %topic.name, index, %error, "a deleted partition's folder stays"),
-        }
-    }
-
-    fn delete_replicas(&self, id: TopicId) {
-        let Some(topic) = self.replicas.remove(id) else { return };
-        let mut renamed = Vec::new();
-        for replica in topic.partitions.iter().flatten() {
-            replica.delete();
-            match self.folder.rename_deleted(&replica.topic, replica.index, self.random.uuid()) {
-                Ok(path) => renamed.push(path),
-                // The next start finds it as a stray.
-                Err(error) => tracing::warn!(%error, "a deleted partition's folder stays for now"),
-            }
-        }
-        self.remove_later(renamed, self.settings.time("log.segment.delete.delay.ms"));
+    /// Begins to replicate: fetches what this broker follows and proposes ISR changes, until `stopping`.
+    pub fn start_replication(
+        self: &Arc<Self>,
+        source: Arc<dyn ReplicaSource>,
+        isr_changes: Arc<dyn IsrChanges>,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+    ) {
+        self.replication.start(self, source, isr_changes, tasks, stopping);
     }
 
     /// Removes renamed folders after a while; what a stop prevents, the next start does.
@@ -345,6 +203,11 @@ impl Broker {
             if let Err(error) = broker.folder.checkpoint_logs(&broker.replicas) {
                 tracing::warn!(%error, "recovery points are not checkpointed");
             }
+        });
+        // Twice in the time after which a follower has left the ISR (`ReplicaManager.startup`).
+        self.repeat(tasks, stopping, every("replica.lag.time.max.ms") / 2, |broker| {
+            broker.decide_again();
+            broker.tick_leaders();
         });
         self.repeat(tasks, stopping, every("log.retention.check.interval.ms"), |broker| {
             for replica in broker.replicas.all() {

@@ -3,7 +3,9 @@
 //! its code.
 use odradek_groups::GroupError;
 use odradek_metadata::{CreateTopicError, DeleteTopicError};
-use odradek_partition::{AppendError, AppendRefusal, LeadershipError, ListOffsetsError, ProduceOutcome, ReadError};
+use odradek_partition::{
+    AppendError, AppendRefusal, FollowerFetchError, LeadershipError, ListOffsetsError, ProduceOutcome, ReadError,
+};
 use odradek_records::ProduceError;
 use odradek_wire::ErrorCode;
 
@@ -112,6 +114,16 @@ pub(crate) fn read_code(error: &ReadError) -> ErrorCode {
         ReadError::Leadership(error) => leadership_code(error),
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Of a follower's fetch.
+pub(crate) fn follower_fetch_code(error: &FollowerFetchError) -> ErrorCode {
+    match error {
+        FollowerFetchError::Leadership(error) => leadership_code(error),
+        FollowerFetchError::NotAReplica { .. } => ErrorCode::UnknownLeaderEpoch,
+        FollowerFetchError::StaleBrokerEpoch { .. } => ErrorCode::NotLeaderOrFollower,
+        FollowerFetchError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
     }
 }
 

@@ -3,8 +3,8 @@
 //! folders. All of it blocks. It must not know requests.
 //!
 //! Deleting is renaming to `<topic>-<partition>.<unique>-delete`, which frees the name at once; the files go after
-//! log.segment.delete.delay.ms. A folder whose topic id the metadata does not have is a stray and goes the same way.
-use std::collections::BTreeSet;
+//! log.segment.delete.delay.ms. A folder whose topic id the metadata does not have, or whose partition has its replicas
+//! elsewhere, is a stray and goes the same way.
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -156,10 +156,10 @@ impl ReplicaFolder {
         self.disk.remove_dir_all(renamed)
     }
 
-    /// Finds folders that are no topic's any more, renames strays, and returns what is to be removed.
+    /// Finds folders of partitions that are not wanted here any more, renames them, and returns what is to be removed.
     pub fn find_deleted(
         &self,
-        known: &BTreeSet<(String, TopicId)>,
+        is_wanted: impl Fn(&TopicName, TopicId, i32) -> bool,
         mut unique: impl FnMut() -> Uuid,
     ) -> Result<Vec<PathBuf>, DiskError> {
         let mut deleted = Vec::new();
@@ -171,8 +171,8 @@ impl ReplicaFolder {
             let Some((topic, index)) = entry.name.rsplit_once('-') else { continue };
             let (Ok(topic), Ok(index)) = (TopicName::new(topic), index.parse::<i32>()) else { continue };
             let Some(id) = read_topic_id(self.disk.as_ref(), &self.path.join(&entry.name))? else { continue };
-            if !known.contains(&(topic.to_string(), id)) {
-                tracing::warn!(folder = %entry.name, topic_id = %id, "the folder of no topic is set aside and removed");
+            if !is_wanted(&topic, id, index) {
+                tracing::warn!(folder = %entry.name, topic_id = %id, "a folder of no replica is set aside and removed");
                 deleted.push(self.rename_deleted(&topic, index, unique())?);
             }
         }

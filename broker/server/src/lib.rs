@@ -22,5 +22,6 @@ pub mod net;
 pub mod producer_ids;
 pub mod replica;
 pub mod replicas;
+pub mod replication;
 mod setting_source;
 pub mod settings;

@@ -1,24 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One replica as requests meet it: the partition's state machine behind a lock, and the tasks that wait for it. It
-//! carries out the machine's effects; it must not know requests, folders or checkpoints.
+//! carries out the machine's effects, or hands them to [`Replication`]; it must not know requests, folders or
+//! checkpoints.
 //!
 //! Batches are judged before the lock is taken and read after it is given back: it is held for the log's write only.
+//! This file has what clients need; `replica/roles.rs` what leading and following is made of.
+mod roles;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName, TopicSettings};
 use odradek_partition::{
-    Acks, AppendError, Appended, Effect, Isolation, LeadershipError, Partition, PartitionView, ProduceOutcome,
-    ProduceWait, StorageError, WaitError, WaitToken, Waiting,
+    Acks, AppendError, Appended, DeleteOutcome, Effect, Isolation, LeadershipError, Partition, PartitionView,
+    ProduceOutcome, ProduceWait, StorageError, WaitError, WaitToken, Waiting,
 };
 use odradek_records::{ProduceError, ProduceRules, ValidatedBatch, validate_produced};
+use odradek_replication::ReplicaKey;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::metrics::TopicMetrics;
+use crate::replication::Replication;
+
+pub use self::roles::{ConsumerView, Decided};
 
 /// Why a produced batch is not in the log.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +45,7 @@ pub enum AppendFailure {
 enum Waiter {
     Fetch(Arc<Notify>),
     Produce(oneshot::Sender<ProduceOutcome>),
+    Deletion(oneshot::Sender<DeleteOutcome>),
 }
 
 /// What every replica of this broker shares.
@@ -46,6 +56,10 @@ pub struct ReplicaContext {
     /// A failed sync, or a failed append that could not be undone, ends the broker: what was acknowledged may be gone,
     /// and only a restart finds out. Not so if the partition is being deleted.
     pub failure: Arc<Failure>,
+    /// Who carries out what goes beyond one replica.
+    pub replication: Arc<Replication>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What a replica is opened with.
@@ -74,10 +88,9 @@ pub struct Replica {
     pub topic_id: TopicId,
     /// Its index.
     pub index: i32,
-    /// Settings of its topic.
-    pub settings: TopicSettings,
     /// Counters of its topic.
     pub metrics: TopicMetrics,
+    settings: RwLock<Arc<TopicSettings>>,
     context: ReplicaContext,
     partition: Mutex<Partition>,
     /// Whether a sync waits for a thread.
@@ -98,8 +111,8 @@ impl Replica {
             topic,
             topic_id,
             index,
-            settings,
             metrics,
+            settings: RwLock::new(Arc::new(settings)),
             context,
             partition: Mutex::new(partition),
             sync_waits: AtomicBool::new(false),
@@ -127,6 +140,16 @@ impl Replica {
         }
     }
 
+    /// Which partition this is.
+    pub fn key(&self) -> ReplicaKey {
+        ReplicaKey { topic: self.topic_id, partition: self.index }
+    }
+
+    /// Settings of its topic, as they are now.
+    pub fn settings(&self) -> Arc<TopicSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Judges a produced batch and appends it.
     pub fn produce(
         self: &Arc<Self>,
@@ -135,7 +158,7 @@ impl Replica {
         acks: Acks,
         now_ms: Timestamp,
     ) -> Result<Appended, AppendFailure> {
-        let batch = validate_produced(records, &ProduceRules::new(&self.settings, version), now_ms)?;
+        let batch = validate_produced(records, &ProduceRules::new(&self.settings(), version), now_ms)?;
         Ok(self.append(batch, acks, now_ms)?)
     }
 
@@ -250,9 +273,15 @@ impl Replica {
         if let Err(error) = &result {
             self.fail(error);
         }
-        let effects = self.lock().flushed(result);
+        let (effects, follows) = {
+            let mut partition = self.lock();
+            (partition.flushed(result), partition.following().is_some())
+        };
         self.sync_ended.notify_all();
         self.carry_out(effects);
+        if follows {
+            self.context.replication.ready(self.key());
+        }
         kept
     }
 
@@ -309,8 +338,15 @@ impl Replica {
                         let _ = sender.send(outcome);
                     }
                 }
-                // A broker that is alone follows nobody, proposes no ISR and does not wait for deletions.
-                Effect::Checkpoint | Effect::ProposeIsr(_) | Effect::WakeDeletion { .. } => {}
+                Effect::WakeDeletion { token, outcome } => {
+                    if let Some(Waiter::Deletion(sender)) = self.waiters().remove(&token) {
+                        let _ = sender.send(outcome);
+                    }
+                }
+                Effect::Checkpoint => self.context.replication.was_cut(Arc::clone(self)),
+                Effect::ProposeIsr(change) => {
+                    self.context.replication.propose(self.key(), change, self.context.clock.monotonic());
+                }
                 // One sync per partition runs at a time and serves all appends before it; its end asks for the next.
                 // One waits for a thread at a time: it will serve all appends before it begins.
                 Effect::Flush => {

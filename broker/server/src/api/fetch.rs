@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fetch (1): reads batches, or waits until there are enough (rules 22-27, 30, 31). No session is ever opened: who asks
-//! for one is answered as sessionless, who names one as Kafka answers after a restart.
+//! Fetch (1): reads batches, or waits until there are enough (rules 22-27, 30, 31), for consumers and for followers. No
+//! session is ever opened: who asks for one is answered as sessionless, who names one as Kafka answers after a restart.
+//!
+//! A follower is taken at its word about how far it has come, so only a broker that has introduced itself may ask as
+//! one. It sees all of the log, and its first look tells the partition what it has.
 //!
 //! The budget for reads is taken before a log is touched, as much as the request may return; the first batch is always
 //! allowed (rule 22). A waiting request holds no budget and no bytes but its own; a partition's append wakes it.
@@ -8,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use odradek_model::{LeaderEpoch, Offset, TopicId};
-use odradek_partition::{Isolation, PartitionView, WaitError};
+use odradek_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId};
+use odradek_partition::{FollowerFetch, FollowerFetched, Isolation, PartitionView, WaitError};
 use odradek_wire::ErrorCode;
-use odradek_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use odradek_wire::Text;
+use odradek_wire::messages::{FetchEpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +24,10 @@ use uuid::Uuid;
 use super::{current_leader, on_blocking_thread, replica_of};
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Answered, Call};
-use crate::error_table::{leadership_code, read_code};
+use crate::error_table::{follower_fetch_code, leadership_code, read_code};
 use crate::metrics::Counted;
 use crate::net::budget::Charge;
-use crate::replica::{FetchWait, Replica};
+use crate::replica::{ConsumerView, FetchWait, Replica};
 
 /// A client that asks to wait longer is answered after this; it asks again. Five minutes outlast every client's own
 /// request timeout.
@@ -33,12 +37,27 @@ const LONGEST_WAIT: Duration = Duration::from_mins(5);
 const NEW_SESSION: i32 = 0;
 const NO_SESSION: i32 = -1;
 
+/// Who asks.
+enum Asker {
+    Consumer {
+        isolation: Isolation,
+        /// Whether it may read where this broker follows: it knows of followers (KIP-392).
+        may_follow: bool,
+        /// Empty if it has none.
+        rack: Text,
+    },
+    Follower {
+        id: BrokerId,
+        epoch: BrokerEpoch,
+    },
+}
+
 /// A request, resolved to replicas.
 struct Plan {
+    asker: Asker,
     topics: Vec<TopicPlan>,
     max_bytes: usize,
     min_bytes: usize,
-    isolation: Isolation,
     version: i16,
     listener: Arc<str>,
 }
@@ -47,10 +66,18 @@ impl Plan {
     fn partitions(&self) -> impl Iterator<Item = &PartitionPlan> {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
+
+    /// The end that who asks may see.
+    fn visible_end(&self, view: &PartitionView) -> Offset {
+        match &self.asker {
+            Asker::Consumer { isolation, .. } => view.visible_end(*isolation),
+            Asker::Follower { .. } => view.log_end_offset(),
+        }
+    }
 }
 
 struct TopicPlan {
-    name: odradek_wire::Text,
+    name: Text,
     id: Uuid,
     partitions: Vec<PartitionPlan>,
 }
@@ -61,6 +88,22 @@ struct PartitionPlan {
     offset: Offset,
     max_bytes: usize,
     current_epoch: Option<LeaderEpoch>,
+    last_epoch: Option<LeaderEpoch>,
+    /// Of a follower's log.
+    log_start_offset: Offset,
+}
+
+impl PartitionPlan {
+    fn of_follower(&self, replica: BrokerId, broker_epoch: BrokerEpoch) -> FollowerFetch {
+        FollowerFetch {
+            replica,
+            broker_epoch,
+            leader_epoch: self.current_epoch.unwrap_or(-1),
+            fetch_offset: self.offset,
+            last_fetched_epoch: self.last_epoch,
+            log_start_offset: self.log_start_offset,
+        }
+    }
 }
 
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: FetchRequest) -> Answer<FetchResponse> {
@@ -68,21 +111,52 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: FetchReques
         let error_code = ErrorCode::FetchSessionIdNotFound.code();
         return Answer::now(FetchResponse { error_code, ..FetchResponse::default() });
     }
-    let plan = plan(broker, call, &request);
+    let replica_id = if call.version >= 15 { request.replica_state.replica_id } else { request.replica_id };
+    if !call.peer.introduction.may_act_as(replica_id) {
+        return Answer::now(refuse(&request, ErrorCode::ClusterAuthorizationFailed));
+    }
+    let plan = plan(broker, call, &request, replica_id);
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(LONGEST_WAIT);
     let deadline = Instant::now() + wait;
-    let views = views(&plan);
-    if !may_block(&plan, &views) {
+    let views = views(broker, &plan, Look::First);
+    let first = if may_block(&plan, &views) {
+        First::Views(views)
+    } else {
         let read = read_views(broker, &plan, views);
         if read.is_enough(&plan) || wait.is_zero() {
             return Answer::Now(finish(broker, &plan, read));
         }
-    }
+        First::Read(read)
+    };
     let stopping = call.peer.stopping.clone();
-    Answer::Later(Box::pin(wait_and_read(Arc::clone(broker), plan, deadline, stopping)))
+    Answer::Later(Box::pin(wait_and_read(Arc::clone(broker), plan, first, deadline, stopping)))
 }
 
-fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest) -> Plan {
+/// What the first look came to.
+enum First {
+    /// It has to be read where it may block.
+    Views(Vec<View>),
+    /// There was not enough.
+    Read(Read),
+}
+
+fn refuse(request: &FetchRequest, code: ErrorCode) -> FetchResponse {
+    let partition = |index| PartitionData {
+        partition_index: index,
+        error_code: code.code(),
+        high_watermark: -1,
+        records: Some(Bytes::new()),
+        ..PartitionData::default()
+    };
+    let topics = request.topics.iter().map(|topic| FetchableTopicResponse {
+        topic: topic.topic.clone(),
+        topic_id: topic.topic_id,
+        partitions: topic.partitions.iter().map(|asked| partition(asked.partition)).collect(),
+    });
+    FetchResponse { error_code: code.code(), responses: topics.collect(), ..FetchResponse::default() }
+}
+
+fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest, replica_id: i32) -> Plan {
     let version = call.version;
     let most = broker.settings.number("fetch.max.bytes") as usize;
     let by_id = version >= 13;
@@ -103,17 +177,25 @@ fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest) -> Plan {
                 offset: partition.fetch_offset,
                 max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
                 current_epoch: Some(partition.current_leader_epoch).filter(|epoch| *epoch >= 0),
+                last_epoch: Some(partition.last_fetched_epoch).filter(|epoch| *epoch >= 0),
+                log_start_offset: partition.log_start_offset,
             }
         });
         TopicPlan { name: topic.topic.clone(), id: topic.topic_id, partitions: partitions.collect() }
     });
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(most);
+    let asker = if replica_id >= 0 {
+        Asker::Follower { id: BrokerId(replica_id), epoch: request.replica_state.replica_epoch }
+    } else {
+        let isolation = super::isolation(request.isolation_level);
+        Asker::Consumer { isolation, may_follow: version >= 11, rack: request.rack_id.clone() }
+    };
     Plan {
+        asker,
         topics: topics.collect(),
         max_bytes,
         // More than may be sent can never be reached (KafkaApis caps it the same way).
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
-        isolation: super::isolation(request.isolation_level),
         version,
         listener: Arc::clone(&call.peer.listener),
     }
@@ -125,14 +207,15 @@ struct Read {
     /// The end that was visible, by partition in the plan's order.
     seen_ends: Vec<Offset>,
     bytes: usize,
-    failed: bool,
+    /// Whether a partition's answer must not wait for more: an error, another log, another replica to read from.
+    is_due: bool,
     charge: Option<Charge>,
 }
 
 impl Read {
     /// Whether the answer is due before the wait is over (`DelayedFetch`): enough bytes, an error, nothing asked.
     fn is_enough(&self, plan: &Plan) -> bool {
-        self.failed || self.bytes >= plan.min_bytes || plan.partitions().next().is_none()
+        self.is_due || self.bytes >= plan.min_bytes || plan.partitions().next().is_none()
     }
 
     fn answer(self) -> Answered<FetchResponse> {
@@ -140,25 +223,93 @@ impl Read {
     }
 }
 
-type View = Result<PartitionView, ErrorCode>;
+/// What a partition has for who asks.
+enum Seen {
+    /// Read from here.
+    Here(PartitionView),
+    /// It has read what is not in this log, which ends there in that epoch.
+    Diverging(LeaderEpoch, Offset),
+    /// That replica is nearer.
+    Elsewhere(BrokerId, PartitionView),
+}
 
-fn views(plan: &Plan) -> Vec<View> {
-    let view = |p: &PartitionPlan| match &p.replica {
-        Ok(replica) => replica.view(p.current_epoch).map_err(|error| leadership_code(&error)),
-        Err(code) => Err(*code),
+type View = Result<Seen, ErrorCode>;
+
+/// Whether a request has just come: what a follower says of itself counts once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    First,
+    Again,
+}
+
+fn views(broker: &Broker, plan: &Plan, look: Look) -> Vec<View> {
+    let view = |partition: &PartitionPlan| {
+        let replica = partition.replica.as_ref().map_err(|code| *code)?;
+        match &plan.asker {
+            Asker::Follower { id, epoch } => {
+                let fetch = partition.of_follower(*id, *epoch);
+                let fetched = match look {
+                    Look::First => replica.follower_fetch(&fetch),
+                    Look::Again => replica.follower_view(&fetch),
+                };
+                match fetched.map_err(|error| follower_fetch_code(&error))? {
+                    FollowerFetched::Read(view) => Ok(Seen::Here(view)),
+                    FollowerFetched::Diverging { epoch, end_offset } => Ok(Seen::Diverging(epoch, end_offset)),
+                }
+            }
+            Asker::Consumer { may_follow, rack, .. } => {
+                let (epoch, offset) = (partition.current_epoch, partition.offset);
+                let view = replica.consumer_view(epoch, *may_follow, offset, partition.last_epoch);
+                match view.map_err(|error| read_code(&error))? {
+                    ConsumerView::Diverging { epoch, end_offset } => Ok(Seen::Diverging(epoch, end_offset)),
+                    ConsumerView::Read(view) if *may_follow && !rack.is_empty() && replica.leads() => {
+                        let nearer = nearer_replica(broker, plan, partition, replica, rack)?;
+                        Ok(nearer.map_or(Seen::Here(view.clone()), |nearer| Seen::Elsewhere(nearer, view)))
+                    }
+                    ConsumerView::Read(view) => Ok(Seen::Here(view)),
+                }
+            }
+        }
     };
     plan.partitions().map(view).collect()
 }
 
-/// Whether the pass may have to wait for the disk: a consumer that is far behind must not hold up a thread that serves
-/// others.
-fn may_block(plan: &Plan, views: &[View]) -> bool {
-    plan.partitions().zip(views).any(|(p, view)| view.as_ref().is_ok_and(|v| v.may_block(p.offset, plan.isolation)))
+/// The replica in the consumer's rack, if there is one that holds what it wants (rule 31).
+fn nearer_replica(
+    broker: &Broker,
+    plan: &Plan,
+    partition: &PartitionPlan,
+    replica: &Replica,
+    rack: &str,
+) -> Result<Option<BrokerId>, ErrorCode> {
+    let image = broker.image();
+    let rack_of = |id| {
+        let member = image.broker(id).filter(|member| !member.fenced)?;
+        broker.endpoint(member, &plan.listener)?;
+        member.rack.as_deref()
+    };
+    let preferred = replica.preferred_read_replica(rack, partition.offset, partition.current_epoch, rack_of);
+    preferred.map_err(|error| leadership_code(&error))
 }
 
-/// Reads here, or on a thread that may block if it may have to.
+/// Whether the pass may have to wait for the disk: who is far behind must not hold up a thread that serves others.
+fn may_block(plan: &Plan, views: &[View]) -> bool {
+    let may = |partition: &PartitionPlan, view: &PartitionView| match &plan.asker {
+        Asker::Consumer { isolation, .. } => view.may_block(partition.offset, *isolation),
+        Asker::Follower { .. } => view.may_block_for_follower(partition.offset),
+    };
+    plan.partitions().zip(views).any(|(partition, view)| match view {
+        Ok(Seen::Here(view)) => may(partition, view),
+        Ok(Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => false,
+    })
+}
+
+/// Looks again, and reads here, or on a thread that may block if it may have to.
 async fn read_once(broker: &Arc<Broker>, plan: &Arc<Plan>) -> Read {
-    let views = views(plan);
+    read_where_it_may_block(broker, plan, views(broker, plan, Look::Again)).await
+}
+
+async fn read_where_it_may_block(broker: &Arc<Broker>, plan: &Arc<Plan>, views: Vec<View>) -> Read {
     if !may_block(plan, &views) {
         return read_views(broker, plan, views);
     }
@@ -168,7 +319,10 @@ async fn read_once(broker: &Arc<Broker>, plan: &Arc<Plan>) -> Read {
 }
 
 fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
-    let seen_end = |view: &Result<PartitionView, _>| view.as_ref().map_or(-1, |v| v.visible_end(plan.isolation));
+    let seen_end = |view: &View| match view {
+        Ok(Seen::Here(view)) => plan.visible_end(view),
+        Ok(Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => -1,
+    };
     let seen_ends: Vec<Offset> = views.iter().map(seen_end).collect();
     // What can be returned at most, without touching a log.
     let wanted = plan
@@ -182,7 +336,7 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
     let mut left = charge.as_ref().map_or(0, Charge::bytes).min(plan.max_bytes);
     let mut views = views.into_iter();
     let mut total = 0;
-    let mut failed = false;
+    let mut is_due = false;
     let topics = plan.topics.iter().map(|topic| FetchableTopicResponse {
         topic: topic.name.clone(),
         topic_id: topic.id,
@@ -191,10 +345,11 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
             .iter()
             .zip(&mut views)
             .map(|(partition, view)| {
+                is_due |= !matches!(view, Ok(Seen::Here(_)));
                 let (data, bytes) = read_partition(plan, partition, view, left, total == 0);
                 left = left.saturating_sub(bytes);
                 total += bytes;
-                failed |= data.error_code != 0;
+                is_due |= data.error_code != 0;
                 data
             })
             .collect(),
@@ -206,32 +361,59 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
         Some(charge) => charge.add(total - charge.bytes()),
         None => {}
     }
-    Read { response: FetchResponse { responses, ..FetchResponse::default() }, seen_ends, bytes: total, failed, charge }
+    Read { response: FetchResponse { responses, ..FetchResponse::default() }, seen_ends, bytes: total, is_due, charge }
 }
 
 fn read_partition(
     plan: &Plan,
     partition: &PartitionPlan,
-    view: Result<PartitionView, ErrorCode>,
+    view: View,
     left: usize,
     first: bool,
 ) -> (PartitionData, usize) {
-    let read = view.and_then(|view| {
-        let max_bytes = partition.max_bytes.min(left);
-        view.read(partition.offset, max_bytes, plan.isolation, first).map_err(|error| read_code(&error))
-    });
+    let answer = PartitionData {
+        partition_index: partition.index,
+        high_watermark: -1,
+        records: Some(Bytes::new()),
+        ..PartitionData::default()
+    };
+    // Rule 21: a list for those who ask for it. Nothing is ever aborted without transactions.
+    let reads_committed = matches!(plan.asker, Asker::Consumer { isolation: Isolation::ReadCommitted, .. });
+    let aborted_transactions = reads_committed.then(Vec::new);
+    let max_bytes = partition.max_bytes.min(left);
+    let read = match view {
+        Ok(Seen::Here(view)) => match &plan.asker {
+            Asker::Consumer { isolation, .. } => view.read(partition.offset, max_bytes, *isolation, first),
+            Asker::Follower { .. } => view.read_for_follower(partition.offset, max_bytes, first),
+        }
+        .map_err(|error| read_code(&error)),
+        Ok(Seen::Diverging(epoch, end_offset)) => {
+            let diverging_epoch = FetchEpochEndOffset { epoch, end_offset };
+            return (PartitionData { diverging_epoch, aborted_transactions, ..answer }, 0);
+        }
+        Ok(Seen::Elsewhere(nearer, view)) => {
+            let data = PartitionData {
+                high_watermark: view.high_watermark(),
+                last_stable_offset: view.last_stable_offset(),
+                log_start_offset: view.log_start_offset(),
+                preferred_read_replica: nearer.0,
+                aborted_transactions,
+                ..answer
+            };
+            return (data, 0);
+        }
+        Err(code) => Err(code),
+    };
     match read {
         Ok(fetched) => {
             let bytes = fetched.records.len();
             let data = PartitionData {
-                partition_index: partition.index,
                 high_watermark: fetched.high_watermark,
                 last_stable_offset: fetched.last_stable_offset,
                 log_start_offset: if plan.version >= 5 { fetched.log_start_offset } else { -1 },
                 records: Some(fetched.records),
-                // Rule 21: a list for those who ask for it. Nothing is ever aborted without transactions.
-                aborted_transactions: (plan.isolation == Isolation::ReadCommitted).then(Vec::new),
-                ..PartitionData::default()
+                aborted_transactions,
+                ..answer
             };
             (data, bytes)
         }
@@ -239,15 +421,7 @@ fn read_partition(
             // Clients of these versions do not know the code (KIP-112).
             let is_old = plan.version <= 5 && code == ErrorCode::KafkaStorageError;
             let code = if is_old { ErrorCode::NotLeaderOrFollower } else { code };
-            let data = PartitionData {
-                partition_index: partition.index,
-                error_code: code.code(),
-                high_watermark: -1,
-                records: Some(Bytes::new()),
-                aborted_transactions: None,
-                ..PartitionData::default()
-            };
-            (data, 0)
+            (PartitionData { error_code: code.code(), aborted_transactions: None, ..answer }, 0)
         }
     }
 }
@@ -255,22 +429,27 @@ fn read_partition(
 /// Counts what is sent, and names the leader to those who believe in another.
 fn finish(broker: &Broker, plan: &Plan, mut read: Read) -> Answered<FetchResponse> {
     let endpoints = &mut read.response.node_endpoints;
-    let data = read.response.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
-    for (partition, data) in plan.partitions().zip(data) {
-        let Ok(replica) = &partition.replica else { continue };
-        replica.metrics.fetch_requests.inc();
-        if data.error_code != 0 {
-            replica.metrics.failed_fetch_requests.inc();
-        }
-        let is_outdated = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
-        if plan.version >= 16 && is_outdated.iter().any(|code| code.code() == data.error_code) {
-            let (leader, endpoint) = current_leader(broker, &plan.listener, replica.topic_id, replica.index);
-            data.current_leader = leader;
-            endpoints.extend(endpoint.filter(|new| endpoints.iter().all(|known| known.node_id != new.node_id)));
-        }
-        let bytes = data.records.as_ref().map_or(0, Bytes::len) as u64;
-        if bytes > 0 {
-            replica.metrics.bytes_out.inc_by(bytes);
+    let is_consumer = matches!(plan.asker, Asker::Consumer { .. });
+    for (topic, response) in plan.topics.iter().zip(&mut read.response.responses) {
+        for (partition, data) in topic.partitions.iter().zip(&mut response.partitions) {
+            let is_outdated = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
+            if plan.version >= 16 && is_outdated.iter().any(|code| code.code() == data.error_code) {
+                let (leader, endpoint) = current_leader(broker, &plan.listener, TopicId(topic.id), partition.index);
+                data.current_leader = leader;
+                endpoints.extend(endpoint.filter(|new| endpoints.iter().all(|known| known.node_id != new.node_id)));
+            }
+            let Ok(replica) = &partition.replica else { continue };
+            if !is_consumer {
+                continue;
+            }
+            replica.metrics.fetch_requests.inc();
+            if data.error_code != 0 {
+                replica.metrics.failed_fetch_requests.inc();
+            }
+            let bytes = data.records.as_ref().map_or(0, Bytes::len) as u64;
+            if bytes > 0 {
+                replica.metrics.bytes_out.inc_by(bytes);
+            }
         }
     }
     read.answer()
@@ -280,12 +459,16 @@ fn finish(broker: &Broker, plan: &Plan, mut read: Read) -> Answered<FetchRespons
 async fn wait_and_read(
     broker: Arc<Broker>,
     plan: Plan,
+    first: First,
     deadline: Instant,
     stopping: CancellationToken,
 ) -> Answered<FetchResponse> {
     let plan = Arc::new(plan);
     let notify = Arc::new(Notify::new());
-    let mut read = read_once(&broker, &plan).await;
+    let mut read = match first {
+        First::Views(views) => read_where_it_may_block(&broker, &plan, views).await,
+        First::Read(read) => read,
+    };
     let _counted = (!read.is_enough(&plan)).then(|| Counted::new(broker.metrics.waiting_fetches.clone()));
     while !read.is_enough(&plan) {
         let waits = match register(&plan, &read, &notify) {
@@ -321,7 +504,13 @@ fn register(plan: &Plan, read: &Read, notify: &Arc<Notify>) -> Result<Option<Vec
     let mut waits = Vec::new();
     for (partition, seen_end) in plan.partitions().zip(&read.seen_ends) {
         let Ok(replica) = &partition.replica else { continue };
-        match replica.wait_fetch(notify, partition.offset, *seen_end, missing, plan.isolation)? {
+        let wait = match &plan.asker {
+            Asker::Consumer { isolation, .. } => {
+                replica.wait_fetch(notify, partition.offset, *seen_end, missing, *isolation)?
+            }
+            Asker::Follower { .. } => replica.wait_follower_fetch(notify, partition.offset, *seen_end)?,
+        };
+        match wait {
             Some(wait) => waits.push(wait),
             None => return Ok(None),
         }

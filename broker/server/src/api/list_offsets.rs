@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odradek_model::LeaderEpoch;
-use odradek_partition::{Isolation, OffsetSpec};
+use odradek_partition::{Isolation, ListedOffset, OffsetSpec};
 use odradek_records::DECOMPRESSED_BYTES_MAX;
 use odradek_wire::messages::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -52,6 +52,8 @@ struct Lookup {
 struct Wanted {
     replica: Arc<Replica>,
     spec: OffsetSpec,
+    /// A follower asks: it may see all of the log.
+    is_follower: bool,
     current_epoch: Option<LeaderEpoch>,
 }
 
@@ -60,7 +62,12 @@ pub(crate) fn handle(
     call: &Call<'_>,
     request: ListOffsetsRequest,
 ) -> Answer<ListOffsetsResponse> {
-    let plan = plan(broker, call.version, &request);
+    let mut plan = plan(broker, call.version, &request);
+    if !call.peer.introduction.may_act_as(request.replica_id) {
+        for lookup in plan.topics.iter_mut().flat_map(|(_, lookups)| lookups) {
+            lookup.wanted = Err(ErrorCode::ClusterAuthorizationFailed);
+        }
+    }
     let may_block = |lookup: &Lookup| {
         let wanted = lookup.wanted.as_ref();
         wanted.is_ok_and(|wanted| matches!(wanted.spec, OffsetSpec::AtTime(_) | OffsetSpec::MaxTimestamp))
@@ -103,7 +110,12 @@ fn plan(broker: &Broker, version: i16, request: &ListOffsetsRequest) -> Plan {
                 spec(partition, version).and_then(|spec| {
                     let replica = replica_of(replicas.as_deref(), partition.partition_index)?;
                     let current_epoch = Some(partition.current_leader_epoch).filter(|epoch| *epoch >= 0);
-                    Ok(Wanted { replica: Arc::clone(replica), spec, current_epoch })
+                    Ok(Wanted {
+                        replica: Arc::clone(replica),
+                        spec,
+                        is_follower: request.replica_id >= 0,
+                        current_epoch,
+                    })
                 })
             };
             Lookup { index: partition.partition_index, wanted }
@@ -151,6 +163,9 @@ impl Plan {
 
 fn locate(partition_index: i32, wanted: &Wanted, version: i16, isolation: Isolation) -> ListOffsetsPartitionResponse {
     let listed = match wanted.replica.view(wanted.current_epoch) {
+        Ok(view) if wanted.is_follower && wanted.spec == OffsetSpec::Latest => {
+            Ok(ListedOffset { timestamp: -1, offset: view.log_end_offset(), leader_epoch: Some(view.leader_epoch()) })
+        }
         Ok(view) => view.list_offset(wanted.spec, isolation),
         Err(error) => return refuse(partition_index, leadership_code(&error)),
     };

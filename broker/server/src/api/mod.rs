@@ -36,12 +36,19 @@ fn isolation(level: i8) -> Isolation {
     if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
 }
 
-/// This broker's replica of a partition, or Kafka's code for why there is none: no such partition, or one whose log
-/// could not be opened (`HostedPartition.Offline`).
+/// This broker's replica of a partition, or Kafka's code for why there is none: no such partition, one whose log could
+/// not be opened (`HostedPartition.Offline`), or one that other brokers have.
 fn replica_of(topic: Option<&TopicReplicas>, index: i32) -> Result<&Arc<Replica>, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let missing = if topic.has(index) { ErrorCode::KafkaStorageError } else { ErrorCode::UnknownTopicOrPartition };
-    topic.partition(index).ok_or(missing)
+    topic.partition(index).ok_or_else(|| {
+        if topic.offline.contains(&index) {
+            ErrorCode::KafkaStorageError
+        } else if topic.has(index) {
+            ErrorCode::NotLeaderOrFollower
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        }
+    })
 }
 
 /// Who leads a partition by the newest metadata, for a client that has asked with an old leader in mind (rule 30,
@@ -68,7 +75,7 @@ fn current_leader(
 }
 
 /// Runs work that may wait for the disk on a thread that may block.
-async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -43,7 +43,7 @@ impl Coordinators {
     /// Begins a rewrite if the journal has grown enough.
     pub(super) fn rewrite_if_due(self: &Arc<Self>, coordinator: &Arc<Coordinator>, state: &mut State) {
         let replica = &coordinator.replica;
-        let segment_bytes = u64::from(replica.settings.segment_bytes);
+        let segment_bytes = u64::from(replica.settings().segment_bytes);
         if state.rewriting || !should_rewrite(replica.size_bytes(), state.machine.live_bytes(), segment_bytes) {
             return;
         }
@@ -152,7 +152,7 @@ impl Coordinators {
 /// Whether what is appended now would take the journal beyond its bound.
 fn is_at_bound(coordinator: &Coordinator, state: &State) -> bool {
     let replica = &coordinator.replica;
-    let segment_bytes = u64::from(replica.settings.segment_bytes);
+    let segment_bytes = u64::from(replica.settings().segment_bytes);
     state.rewriting && must_hold_back(replica.size_bytes(), state.machine.live_bytes(), segment_bytes)
 }
 

@@ -104,7 +104,7 @@ impl<S: Service> Listener<S> {
             let listener = Arc::clone(&this);
             let warnings = Arc::clone(&warnings);
             this.tasks.spawn(async move {
-                let peer = Peer { listener: Arc::clone(&listener.name), address, stopping: listener.stopping.clone() };
+                let peer = Peer::new(Arc::clone(&listener.name), address, listener.stopping.clone());
                 let reason = serve(stream, &*listener.service, &listener.limits, &peer).await;
                 listener.end(&warnings, address, reason);
                 drop(entered);

@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod connection;
 pub mod frame;
+pub mod introduction;
 pub mod listener;
 pub mod warnings;
 
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use budget::Charge;
 use frame::Frame;
+use introduction::{Introduced, Introduction};
 
 /// What a request needs to know about the connection it came by.
 #[derive(Debug, Clone)]
@@ -27,6 +29,20 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Cancelled when the broker stops: whoever waits answers with what there is.
     pub stopping: CancellationToken,
+    /// Whom it has proved to be, if it is a broker.
+    pub introduction: Arc<Introduction>,
+}
+
+impl Peer {
+    /// A connection that has said nothing yet.
+    pub fn new(listener: Arc<str>, address: SocketAddr, stopping: CancellationToken) -> Self {
+        Self { listener, address, stopping, introduction: Arc::default() }
+    }
+
+    /// The broker at the other end, once it has introduced itself.
+    pub fn introduced(&self) -> Option<&Introduced> {
+        self.introduction.introduced()
+    }
 }
 
 /// An answer in the form the socket takes it: segments for a vectored write, records among them uncopied.

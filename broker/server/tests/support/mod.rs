@@ -124,7 +124,12 @@ impl Folder {
         partition.lead(leadership, MonotonicTime(0)).unwrap();
         let metrics = TopicMetrics::default();
         let parts = ReplicaParts { topic, topic_id, index: 0, settings, metrics, partition };
-        let context = ReplicaContext { runtime: Handle::current(), failure: Arc::new(Failure::default()) };
+        let context = ReplicaContext {
+            runtime: Handle::current(),
+            failure: Arc::new(Failure::default()),
+            replication: Arc::default(),
+            clock: SetClock::new(),
+        };
         Replica::new(parts, context)
     }
 
@@ -198,8 +203,7 @@ pub(crate) fn start<R: Request>(broker: &Arc<Broker>, request: &R, version: i16)
     let header = RequestHeader { key: R::KEY, version, correlation_id: 1, client_id: None };
     let mut bytes = joined(&frame::encode_request(&header, request).unwrap());
     bytes.advance(frame::SIZE_LENGTH);
-    let peer =
-        Peer { listener: "test".into(), address: "127.0.0.1:1".parse().unwrap(), stopping: CancellationToken::new() };
+    let peer = Peer::new("test".into(), "127.0.0.1:1".parse().unwrap(), CancellationToken::new());
     let frame = Frame { bytes, charge: Budget::new(1 << 20).open() };
     Dispatcher::new(Arc::clone(broker)).start(frame, &peer)
 }

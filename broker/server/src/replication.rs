@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Replication between brokers, as tasks: one per leader and lane that fetches what this broker follows
+//! ([`odradek_replication::Fetcher`] says what and when), one that proposes ISR changes to the controller, one that
+//! writes the checkpoints after a log was cut. It must not know sockets: other brokers are reached through
+//! [`ReplicaSource`] and [`IsrChanges`].
+mod checkpointing;
+mod fetching;
+mod proposing;
+mod source;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use odradek_partition::{IsrChange, MonotonicTime};
+use odradek_replication::{FetchSettings, Fetcher, FetcherId, Lane, Proposals, ReplicaKey};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::source::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::replica::Replica;
+use crate::settings::BrokerSettings;
+
+/// What replicas ask for that goes beyond one of them, and who fetches for them.
+#[derive(Debug)]
+pub struct Replication {
+    settings: FetchSettings,
+    /// `num.replica.fetchers`.
+    lanes: u8,
+    fetchers: Mutex<Fetchers>,
+    proposals: Mutex<Proposals>,
+    proposed: Notify,
+    /// Replicas whose log was cut and whose checkpoints are not written yet. At most those of this broker: a replica
+    /// that is cut appends nothing, and so is not cut again, before its checkpoints are written.
+    cut: Mutex<Vec<Arc<Replica>>>,
+    was_cut: Notify,
+    links: OnceLock<Links>,
+}
+
+/// What the tasks work with.
+#[derive(Debug, Clone)]
+struct Links {
+    /// Weak: the broker holds what holds this.
+    broker: Weak<Broker>,
+    source: Arc<dyn ReplicaSource>,
+    isr_changes: Arc<dyn IsrChanges>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Fetchers {
+    by_id: HashMap<FetcherId, Arc<RunningFetcher>>,
+    /// Who fetches a partition.
+    of: HashMap<ReplicaKey, FetcherId>,
+    /// Bytes per second of partitions that a reassignment adds, for all fetchers together.
+    throttled_rate: Option<u64>,
+}
+
+/// A fetcher and its task.
+#[derive(Debug)]
+struct RunningFetcher {
+    fetcher: Mutex<Fetcher>,
+    /// Told when there may be something to ask.
+    wake: Notify,
+}
+
+impl RunningFetcher {
+    fn lock(&self) -> MutexGuard<'_, Fetcher> {
+        self.fetcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self::new(&BrokerSettings::default())
+    }
+}
+
+impl Replication {
+    /// Nothing is followed yet, and nothing runs before [`Self::start`].
+    pub fn new(settings: &BrokerSettings) -> Self {
+        let bytes = |name: &str| usize::try_from(settings.number(name)).unwrap_or(0);
+        Self {
+            settings: FetchSettings {
+                request_bytes: bytes("replica.fetch.response.max.bytes"),
+                partition_bytes: bytes("replica.fetch.max.bytes"),
+                min_bytes: bytes("replica.fetch.min.bytes"),
+                wait_ms: settings.number("replica.fetch.wait.max.ms"),
+                backoff_ms: settings.number("replica.fetch.backoff.ms"),
+            },
+            lanes: u8::try_from(settings.number("num.replica.fetchers")).unwrap_or(1),
+            fetchers: Mutex::default(),
+            proposals: Mutex::default(),
+            proposed: Notify::new(),
+            cut: Mutex::default(),
+            was_cut: Notify::new(),
+            links: OnceLock::new(),
+        }
+    }
+
+    /// `num.replica.fetchers`.
+    pub fn lanes(&self) -> u8 {
+        self.lanes
+    }
+
+    /// Begins to talk to other brokers, until `stopping`. Only the first call counts.
+    pub fn start(
+        self: &Arc<Self>,
+        broker: &Arc<Broker>,
+        source: Arc<dyn ReplicaSource>,
+        isr_changes: Arc<dyn IsrChanges>,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+    ) {
+        let links = Links {
+            broker: Arc::downgrade(broker),
+            source,
+            isr_changes,
+            tasks: tasks.clone(),
+            stopping: stopping.clone(),
+        };
+        let fetchers = self.fetchers();
+        if self.links.set(links.clone()).is_err() {
+            return;
+        }
+        for running in fetchers.by_id.values() {
+            self.spawn_fetcher(&links, running);
+        }
+        drop(fetchers);
+        tasks.spawn(proposing::run(Arc::clone(self), links.clone()));
+        tasks.spawn(checkpointing::run(Arc::clone(self), links));
+    }
+
+    fn spawn_fetcher(&self, links: &Links, running: &Arc<RunningFetcher>) {
+        links.tasks.spawn(fetching::run(self.settings, links.clone(), Arc::clone(running)));
+    }
+
+    /// Has a partition fetched by this fetcher, or by none. To be told of every decision of the metadata about the
+    /// partition, as that ends its back-off; after the replica has taken it.
+    pub fn follow(self: &Arc<Self>, key: ReplicaKey, wanted: Option<FetcherId>, now: MonotonicTime) {
+        let mut fetchers = self.fetchers();
+        if let Some(present) = fetchers.of.get(&key).copied().filter(|present| Some(*present) != wanted) {
+            fetchers.of.remove(&key);
+            if let Some(running) = fetchers.by_id.get(&present) {
+                let is_empty = {
+                    let mut fetcher = running.lock();
+                    fetcher.remove(key);
+                    fetcher.is_empty()
+                };
+                if is_empty {
+                    // Its task ends when it sees that.
+                    running.wake.notify_one();
+                    fetchers.by_id.remove(&present);
+                    fetchers.share_rate(now);
+                }
+            }
+        }
+        let Some(id) = wanted else { return };
+        fetchers.of.insert(key, id);
+        if let Some(running) = fetchers.by_id.get(&id) {
+            running.lock().add(key);
+            running.wake.notify_one();
+            return;
+        }
+        let mut fetcher = Fetcher::new(id, self.settings, None);
+        fetcher.add(key);
+        let running = Arc::new(RunningFetcher { fetcher: Mutex::new(fetcher), wake: Notify::new() });
+        fetchers.by_id.insert(id, Arc::clone(&running));
+        fetchers.share_rate(now);
+        if let Some(links) = self.links.get() {
+            self.spawn_fetcher(links, &running);
+        }
+    }
+
+    /// Bounds the bytes per second of partitions that a reassignment adds (`follower.replication.throttled.rate`).
+    pub fn throttle(&self, bytes_per_second: Option<u64>, now: MonotonicTime) {
+        let mut fetchers = self.fetchers();
+        if fetchers.throttled_rate != bytes_per_second {
+            fetchers.throttled_rate = bytes_per_second;
+            fetchers.share_rate(now);
+        }
+    }
+
+    /// A follower's disk has done what the follower waited for.
+    pub fn ready(&self, key: ReplicaKey) {
+        let fetchers = self.fetchers();
+        let running = fetchers.of.get(&key).and_then(|id| fetchers.by_id.get(id));
+        if let Some(running) = running {
+            running.lock().ready(key);
+            running.wake.notify_one();
+        }
+    }
+
+    /// Has an ISR change sent to the controller.
+    pub fn propose(&self, key: ReplicaKey, change: IsrChange, now: MonotonicTime) {
+        self.proposals().propose(key, change, now);
+        self.proposed.notify_one();
+    }
+
+    /// Has the checkpoints written after a replica's log was cut.
+    pub fn was_cut(&self, replica: Arc<Replica>) {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).push(replica);
+        self.was_cut.notify_one();
+    }
+
+    fn fetchers(&self) -> MutexGuard<'_, Fetchers> {
+        self.fetchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn proposals(&self) -> MutexGuard<'_, Proposals> {
+        self.proposals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fetchers {
+    /// Each throttled fetcher gets an equal part of the rate.
+    fn share_rate(&self, now: MonotonicTime) {
+        let throttled = || self.by_id.iter().filter(|(id, _)| id.lane == Lane::Reassignment);
+        let count = throttled().count().max(1) as u64;
+        for (_, running) in throttled() {
+            running.lock().set_throttle(self.throttled_rate.map(|rate| rate / count), now);
+            running.wake.notify_one();
+        }
+    }
+}
+
+/// How long it is until `until`; a millisecond more, so that the time has come after it.
+fn time_until(until: MonotonicTime, clock: &dyn Clock) -> Duration {
+    Duration::from_millis(until.millis_since(clock.monotonic()) as u64 + 1)
+}
+
+/// Sleeps until that time, or for ever.
+async fn sleep_until(until: Option<Duration>) {
+    match until {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
