@@ -274,7 +274,7 @@ impl RunningBroker {
         if tokio::time::timeout(DRAIN_TIME, self.connections.wait()).await.is_err() {
             tracing::warn!("some connections did not finish in time");
         }
-        self.broker.controller.stop().await;
+        self.broker.controller.stop(true).await;
         let clean = self.failure.reason().is_none();
         let broker = Arc::clone(&self.broker);
         let storage = self.storage;
@@ -323,9 +323,51 @@ fn spawn_controller(
     };
     std::thread::Builder::new()
         .name("controller".to_owned())
-        .spawn(move || inbox.run(metadata, clock.as_ref(), publish, |reason| failure.fail(reason)))
+        .spawn(move || run_controller(&inbox, metadata, clock.as_ref(), publish, |reason| failure.fail(reason)))
         .map(|_| ())
         .map_err(|error| StartError::Thread(format!("controller thread: {error}")))
+}
+
+/// Carries out commands until told to stop, or the log fails.
+fn run_controller(
+    inbox: &controller::ControllerInbox,
+    mut metadata: Controller,
+    clock: &dyn Clock,
+    publish: impl Fn(Arc<odradek_metadata::Image>),
+    failed: impl Fn(String),
+) {
+    use odradek_server::controller::{Ask, ControllerStatus, ControllerUnavailable, Decided, Inbox};
+    let epoch = metadata.leading().unwrap_or_default();
+    inbox.show(ControllerStatus { epoch, leads: true, ..ControllerStatus::default() });
+    loop {
+        match inbox.next(Duration::from_secs(60)) {
+            Inbox::Ask(Ask::Decide(command, answer)) => {
+                let before = metadata.image().end_offset();
+                let outcome = metadata.execute(&command, clock.now_ms());
+                let image = metadata.image();
+                let end = image.end_offset();
+                if end != before {
+                    publish(image);
+                }
+                let not_controller = ControllerUnavailable::NotController { controller: None, epoch };
+                let _ = match outcome {
+                    Ok(reply) => answer.send(Ok(Decided { reply, epoch, end })),
+                    Err(odradek_metadata::ControllerError::Log(error)) if error.is_fatal() => {
+                        failed(format!("metadata log: {error}"));
+                        return;
+                    }
+                    Err(_) => answer.send(Err(not_controller)),
+                };
+            }
+            Inbox::Ask(Ask::Stop { done, .. }) => {
+                drop(metadata);
+                let _ = done.send(());
+                return;
+            }
+            Inbox::Ask(_) | Inbox::Nothing => {}
+            Inbox::Closed => return,
+        }
+    }
 }
 
 async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Random};
-use crate::controller::ControllerHandle;
+use crate::controller::{ControllerHandle, ControllerUnavailable};
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
 use crate::folder::ReplicaFolder;
@@ -38,6 +38,8 @@ use self::newest_image::NewestImage;
 /// Topics being created because somebody asked for them, at most: a client that asks for random names must not queue
 /// up work. Those beyond are created when they are asked for again.
 const AUTO_CREATIONS: usize = 100;
+/// How long an answer waits until this broker has applied what it says. Others may be ahead of us, never for ever.
+const REACH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// One broker.
 #[derive(Debug)]
@@ -154,6 +156,25 @@ impl Broker {
         self.applied.subscribe()
     }
 
+    /// Waits until this broker has applied the metadata below `end`, for a second at most.
+    pub async fn reach(&self, end: Offset) {
+        let mut applied = self.applied();
+        let reached = applied.wait_for(|applied| *applied >= end);
+        if tokio::time::timeout(REACH_DEADLINE, reached).await.is_err() {
+            tracing::warn!(end, "an answer did not wait any longer for this broker's own metadata");
+        }
+    }
+
+    /// Has the controller in this process decide; answers once that is committed and this broker has applied it.
+    ///
+    /// # Errors
+    /// [`ControllerUnavailable`]
+    pub async fn decide(&self, command: Command) -> Result<Reply, ControllerUnavailable> {
+        let decided = self.controller.decide(command).await?;
+        self.reach(decided.end).await;
+        Ok(decided.reply)
+    }
+
     /// A replica of this broker.
     pub fn replica(&self, key: ReplicaKey) -> Option<Arc<Replica>> {
         self.replicas.topic_by_id(key.topic)?.partition(key.partition).cloned()
@@ -251,7 +272,8 @@ impl Broker {
             .and_then(|()| {
                 // A replica that could not be opened was not closed either: the next start has to recover it.
                 let clean = closed.iter().all(Result::is_ok) && self.replicas.offline() == 0;
-                if clean { self.folder.mark_clean() } else { Ok(()) }
+                let epoch = self.image().broker(self.id).map(|broker| broker.epoch);
+                if clean { self.folder.mark_clean(epoch) } else { Ok(()) }
             });
         if let Err(error) = outcome {
             tracing::error!(%error, "the next start has to recover");
@@ -315,7 +337,7 @@ impl Broker {
             validate_only: false,
             placement_seed: self.random.number(),
         });
-        match self.controller.ask(command).await {
+        match self.decide(command).await {
             Ok(Reply::CreateTopics(outcomes)) => {
                 for (name, outcome) in outcomes {
                     match outcome {

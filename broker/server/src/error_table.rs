@@ -9,6 +9,8 @@ use odradek_partition::{
 use odradek_records::ProduceError;
 use odradek_wire::ErrorCode;
 
+use crate::controller::ControllerUnavailable;
+
 /// Of a group operation.
 pub(crate) fn group_code(error: Option<GroupError>) -> i16 {
     let code = match error {
@@ -30,6 +32,14 @@ pub(crate) fn group_code(error: Option<GroupError>) -> i16 {
         Some(GroupError::UnknownServerError) => ErrorCode::UnknownServerError,
     };
     code.code()
+}
+
+/// Of a command that no controller decided. All of these are tried again by clients.
+pub(crate) fn controller_code(error: &ControllerUnavailable) -> ErrorCode {
+    match error {
+        ControllerUnavailable::NotController { .. } | ControllerUnavailable::Stopped => ErrorCode::NotController,
+        ControllerUnavailable::Busy | ControllerUnavailable::TimedOut => ErrorCode::RequestTimedOut,
+    }
 }
 
 /// Of a topic's creation.

@@ -8,13 +8,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use odradek_disk::{Disk, DiskError, OpenMode};
+use odradek_disk::{Disk, DiskError, read_small_file, write_file_durably};
 use odradek_log::{
     HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets,
     RECOVERY_POINT_CHECKPOINT, RecoveryProgress, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
     write_offset_checkpoint,
 };
-use odradek_model::{Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
+use odradek_model::{BrokerEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
 use odradek_partition::{LocalBroker, Partition, PartitionSettings};
 use uuid::Uuid;
 
@@ -23,6 +23,10 @@ use crate::replicas::Replicas;
 
 /// Kafka's name for the marker of a clean stop.
 const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+/// Longest marker: the version and a number.
+const CLEAN_MARKER_BYTES: usize = 1024;
+/// What a marker says before the broker epoch, which only a brace follows.
+const MARKED_EPOCH: &str = "{\"version\":0,\"brokerEpoch\":";
 /// Ends the name of a folder that is to be removed.
 const DELETED_SUFFIX: &str = "-delete";
 /// A file name has at most 255 bytes.
@@ -36,6 +40,8 @@ pub struct ReplicaFolder {
     cache: Arc<SegmentCache>,
     /// Whether the last run closed all its logs.
     clean: bool,
+    /// Under which registration it did.
+    clean_shutdown_of: Option<BrokerEpoch>,
     /// What the last run left. Of a replica that cannot be opened it is all that is known.
     past: Mutex<Checkpoints>,
     /// What lies on the disk, so that an idle broker writes nothing.
@@ -73,7 +79,9 @@ impl ReplicaFolder {
     /// Reads what the last run left and removes its clean marker: from here on a crash is a crash.
     pub fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, DiskError> {
         let marker = path.join(CLEAN_MARKER);
-        let clean = disk.exists(&marker)?;
+        let marked = read_small_file(disk.as_ref(), &marker, CLEAN_MARKER_BYTES)?;
+        let clean = marked.is_some();
+        let clean_shutdown_of = marked.as_deref().and_then(marked_epoch);
         if clean {
             disk.remove_file(&marker)?;
             disk.sync_dir(&path)?;
@@ -90,7 +98,13 @@ impl ReplicaFolder {
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_starts: read(LOG_START_CHECKPOINT)?,
         };
-        Ok(Self { disk, path, cache: Arc::default(), clean, written: Mutex::new(past.clone()), past: Mutex::new(past) })
+        let (cache, written) = (Arc::default(), Mutex::new(past.clone()));
+        Ok(Self { disk, path, cache, clean, clean_shutdown_of, written, past: Mutex::new(past) })
+    }
+
+    /// The registration under which the last run closed all its logs, if it said so.
+    pub fn clean_shutdown_of(&self) -> Option<BrokerEpoch> {
+        self.clean_shutdown_of
     }
 
     /// Opens (or makes) a log and puts a partition around it; `recovery` counts how far it has come.
@@ -231,15 +245,22 @@ impl ReplicaFolder {
         offsets
     }
 
-    /// Says that every log was closed: the next start trusts them. After the checkpoints only.
-    pub fn mark_clean(&self) -> Result<(), DiskError> {
-        self.disk.open(&self.path.join(CLEAN_MARKER), OpenMode::Create)?.sync()?;
-        self.disk.sync_dir(&self.path)
+    /// Says that every log was closed: the next start trusts them. After the checkpoints only. With the registration, if
+    /// there is one, as Kafka writes it (KIP-966): the controller then knows that nothing was lost since.
+    pub fn mark_clean(&self, epoch: Option<BrokerEpoch>) -> Result<(), DiskError> {
+        let text = epoch.map(|epoch| format!("{MARKED_EPOCH}{epoch}}}")).unwrap_or_default();
+        write_file_durably(self.disk.as_ref(), &self.path.join(CLEAN_MARKER), text.as_bytes())
     }
 
     fn dir(&self, topic: &TopicName, index: i32) -> PathBuf {
         self.path.join(format!("{topic}-{index}"))
     }
+}
+
+/// A marker of another form says nothing: then the stop is clean, but nobody knows of which registration.
+fn marked_epoch(marker: &[u8]) -> Option<BrokerEpoch> {
+    let text = std::str::from_utf8(marker).ok()?;
+    text.trim().strip_prefix(MARKED_EPOCH)?.strip_suffix('}')?.parse().ok()
 }
 
 impl Checkpoints {

@@ -29,6 +29,8 @@ pub struct Health {
     logs_done: AtomicU64,
     logs_total: AtomicU64,
     moved: Mutex<Instant>,
+    /// What the broker waits for that is not its own to do.
+    waits_for: Mutex<Option<&'static str>>,
 }
 
 impl Default for Health {
@@ -40,6 +42,7 @@ impl Default for Health {
             logs_done: AtomicU64::new(0),
             logs_total: AtomicU64::new(0),
             moved: Mutex::new(Instant::now()),
+            waits_for: Mutex::new(None),
         }
     }
 }
@@ -82,9 +85,20 @@ impl Health {
         }
     }
 
+    /// The broker waits for something that others have to do, such as the election of a controller; `None`: no more. A
+    /// restart would not help it.
+    pub fn wait_for(&self, what: Option<&'static str>) {
+        *self.waits_for.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = what;
+        self.touch();
+    }
+
     /// Whether a start hangs.
     pub fn is_stuck(&self) -> bool {
-        self.phase() == Phase::Starting && self.since_moved() >= STUCK_AFTER
+        self.phase() == Phase::Starting && self.waits_for().is_none() && self.since_moved() >= STUCK_AFTER
+    }
+
+    fn waits_for(&self) -> Option<&'static str> {
+        *self.waits_for.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The body of `/startupz`.
@@ -94,8 +108,9 @@ impl Health {
             Phase::Serving => "serving",
             Phase::Stopping => "stopping",
         };
+        let waits_for = self.waits_for().map(|what| format!(",\"waitsFor\":\"{what}\"")).unwrap_or_default();
         format!(
-            "{{\"phase\":\"{phase}\",\"logsRecovered\":{},\"logs\":{},\"bytesRecovered\":{},\"bytes\":{},\"secondsSinceProgress\":{}}}\n",
+            "{{\"phase\":\"{phase}\"{waits_for},\"logsRecovered\":{},\"logs\":{},\"bytesRecovered\":{},\"bytes\":{},\"secondsSinceProgress\":{}}}\n",
             self.logs_done.load(Ordering::Relaxed),
             self.logs_total.load(Ordering::Relaxed),
             self.bytes_done.load(Ordering::Relaxed),

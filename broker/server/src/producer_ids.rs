@@ -35,7 +35,7 @@ impl ProducerIds {
         }
         let broker_epoch = broker.image().broker(broker.id)?.epoch;
         let command = Command::AllocateProducerIds(AllocateProducerIds { broker_id: broker.id, broker_epoch });
-        match broker.controller.ask(command).await {
+        match broker.decide(command).await {
             Ok(Reply::AllocateProducerIds(Ok(block))) => {
                 *self.block.lock().unwrap_or_else(PoisonError::into_inner) = Some(block);
             }

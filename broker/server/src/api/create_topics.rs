@@ -9,7 +9,7 @@ use odradek_wire::messages::{CreatableTopicConfigs, CreatableTopicResult, Create
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
-use crate::error_table::create_topic_code;
+use crate::error_table::{controller_code, create_topic_code};
 use crate::setting_source;
 
 pub(crate) fn handle(
@@ -38,14 +38,14 @@ pub(crate) fn handle(
     });
     let broker = Arc::clone(broker);
     Answer::later(async move {
-        let topics = match broker.controller.ask(command).await {
+        let topics = match broker.decide(command).await {
             Ok(Reply::CreateTopics(outcomes)) => {
                 outcomes.into_iter().map(|(name, outcome)| result(&broker, version, &name, outcome)).collect()
             }
             Ok(other) => unreachable!("a creation was answered with {other:?}"),
             Err(error) => {
-                let message = error.to_string();
-                names.iter().map(|name| refuse(name, ErrorCode::NotController, message.clone())).collect()
+                let (code, message) = (controller_code(&error), error.to_string());
+                names.iter().map(|name| refuse(name, code, message.clone())).collect()
             }
         };
         CreateTopicsResponse { topics, ..CreateTopicsResponse::default() }.into()

@@ -9,7 +9,7 @@ use odradek_wire::messages::{DeletableTopicResult, DeleteTopicsRequest, DeleteTo
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
-use crate::error_table::delete_topic_code;
+use crate::error_table::{controller_code, delete_topic_code};
 
 pub(crate) fn handle(
     broker: &Arc<Broker>,
@@ -38,14 +38,14 @@ pub(crate) fn handle(
     let broker = Arc::clone(broker);
     Answer::later(async move {
         let mut responses = refused;
-        match broker.controller.ask(Command::DeleteTopics(DeleteTopics { topics })).await {
+        match broker.decide(Command::DeleteTopics(DeleteTopics { topics })).await {
             Ok(Reply::DeleteTopics(outcomes)) => {
                 responses.extend(outcomes.into_iter().map(|(reference, outcome)| result(&reference, &outcome)));
             }
             Ok(other) => unreachable!("a deletion was answered with {other:?}"),
             Err(error) => {
-                let message = error.to_string();
-                responses.extend(asked.iter().map(|r| refuse(r, ErrorCode::NotController, &message)));
+                let (code, message) = (controller_code(&error), error.to_string());
+                responses.extend(asked.iter().map(|r| refuse(r, code, &message)));
             }
         }
         DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }.into()

@@ -158,7 +158,7 @@ impl Broker {
         match &change.present {
             Some(replica) if is_own => {
                 if change.is_changed || *replica.settings() != change.settings {
-                    self.decide(replica, change.partition, &change.settings);
+                    self.tell(replica, change.partition, &change.settings);
                 }
                 Taken { replica: Some(Arc::clone(replica)), ..Taken::default() }
             }
@@ -236,7 +236,7 @@ impl Broker {
     }
 
     /// Tells a replica what the metadata says of it. If it cannot obey, it is told again later.
-    fn decide(&self, replica: &Arc<Replica>, partition: &PartitionImage, settings: &TopicSettings) {
+    fn tell(&self, replica: &Arc<Replica>, partition: &PartitionImage, settings: &TopicSettings) {
         let outcome = replica.decide(self.decided(partition), settings);
         let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -273,7 +273,7 @@ impl Broker {
             let topic = image.topic_by_id(key.topic);
             let partition = topic.zip(usize::try_from(key.partition).ok()).and_then(|(t, i)| t.partitions.get(i));
             match (self.replica(key), partition) {
-                (Some(replica), Some(partition)) => self.decide(&replica, partition, &replica.settings()),
+                (Some(replica), Some(partition)) => self.tell(&replica, partition, &replica.settings()),
                 _ => {
                     self.undecided.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                 }
