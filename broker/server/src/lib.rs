@@ -3,6 +3,7 @@
 //!
 //! - [`net`]: listeners, connections, frames, byte budgets.
 //! - [`http`], [`health`], [`metrics`]: probes and metrics.
+//! - [`peers`], [`private`]: the other brokers, asked and answered.
 //! - [`settings`]: the broker's settings by Kafka's names.
 //!
 //! The crate must not know the composition (configuration file, threads, signals: `odradek-runtime`) nor real files.
@@ -19,6 +20,8 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod net;
+pub mod peers;
+pub mod private;
 pub mod producer_ids;
 pub mod replica;
 pub mod replicas;

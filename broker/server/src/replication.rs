@@ -5,6 +5,7 @@
 //! [`ReplicaSource`] and [`IsrChanges`].
 mod checkpointing;
 mod fetching;
+mod peer_source;
 mod proposing;
 mod source;
 

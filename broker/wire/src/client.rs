@@ -16,8 +16,9 @@ use crate::encode::EncodeError;
 use crate::error_code::ErrorCode;
 use crate::frame::{self, FrameError, SIZE_LENGTH};
 use crate::header::{RequestHeader, ResponseHeader};
-use crate::message::{Message, Request};
+use crate::message::{Message as _, Request};
 use crate::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use crate::private::PeerRequest;
 use crate::text::Text;
 
 /// Why a call failed. After any but [`ClientError::NoCommonVersion`] and [`ClientError::Encode`] the
@@ -91,8 +92,8 @@ impl Default for ClientOptions {
     }
 }
 
-/// Bytes read at a time: a buffer grows with what arrives, not with what a broker announces.
-const READ_CHUNK: usize = 64 << 10;
+/// Room for a response before any of it has arrived: a buffer grows with what arrives, not with what a broker announces.
+const FIRST_ROOM: usize = 64 << 10;
 
 /// A connection whose versions are agreed on.
 #[derive(Debug)]
@@ -163,9 +164,53 @@ impl Connection {
 
     /// As [`Connection::call`], in a version of the caller's choice.
     pub async fn call_version<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, ClientError> {
-        let (header, segments) = self.prepare(request, version)?;
-        let frame = self.exchange(&header, segments).await?;
-        self.settle(Self::open::<R::Response>(frame, &header))
+        let (limit, max) = (self.options.request_timeout, self.options.max_response_size);
+        self.call_within(request, version, limit, max).await
+    }
+
+    /// Sends another broker a request of Kafka's or a private one, with a deadline and a limit for the response (in
+    /// bytes) of its own. Kafka's are sent in the highest common version, private ones in ours.
+    pub async fn call_peer<R: PeerRequest>(
+        &mut self,
+        request: &R,
+        limit: Duration,
+        max_response_size: usize,
+    ) -> Result<R::Response, ClientError> {
+        let version = match R::KAFKA_API {
+            Some(key) => self.version(key).ok_or(ClientError::NoCommonVersion { key })?,
+            None => R::MAX_VERSION,
+        };
+        self.call_within(request, version, limit, max_response_size).await
+    }
+
+    async fn call_within<R: PeerRequest>(
+        &mut self,
+        request: &R,
+        version: i16,
+        limit: Duration,
+        max_response_size: usize,
+    ) -> Result<R::Response, ClientError> {
+        let expected = self.next_correlation_id;
+        let segments = request.encode_frame(version, expected, &self.options.client_id)?;
+        self.next_correlation_id = expected.wrapping_add(1);
+        let frame = self.exchange(R::API, segments, limit, max_response_size).await?;
+        let opened = R::decode_frame(frame, version).map_err(ClientError::from).and_then(|(received, response)| {
+            check_correlation(expected, received)?;
+            Ok(response)
+        });
+        self.settle(opened)
+    }
+
+    /// Whether another call can be tried: no call has failed, and the broker is not known to have closed.
+    pub fn is_open(&self) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        // Between calls nothing is to be read: bytes, an end and a failure are all the connection's end.
+        matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The socket, to go on without answers; `None` once a call has failed.
+    pub fn into_stream(self) -> Option<TcpStream> {
+        self.stream
     }
 
     /// Sends a request to which no response comes (Produce with `acks` 0).
@@ -195,16 +240,20 @@ impl Connection {
     }
 
     /// Writes a request and reads the frame that answers it.
-    async fn exchange(&mut self, header: &RequestHeader, segments: Vec<Bytes>) -> Result<Bytes, ClientError> {
-        let limit = self.options.request_timeout;
-        let max = self.options.max_response_size;
+    async fn exchange(
+        &mut self,
+        step: &'static str,
+        segments: Vec<Bytes>,
+        limit: Duration,
+        max: usize,
+    ) -> Result<Bytes, ClientError> {
         // Taken out, and put back only after success: also a call that is dropped half-way closes it.
         let mut stream = self.stream.take().ok_or(ClientError::Closed)?;
         let exchanged = timeout(limit, async {
             write_segments(&mut stream, segments).await?;
             read_frame(&mut stream, max).await
         });
-        let frame = exchanged.await.unwrap_or(Err(ClientError::TimedOut { step: header.key.name(), limit }))?;
+        let frame = exchanged.await.unwrap_or(Err(ClientError::TimedOut { step, limit }))?;
         self.stream = Some(stream);
         Ok(frame)
     }
@@ -217,12 +266,6 @@ impl Connection {
         result
     }
 
-    fn open<M: Message>(frame: Bytes, request: &RequestHeader) -> Result<M, ClientError> {
-        let (header, body) = frame::decode_response(frame, request.key, request.version)?;
-        check_correlation(request, header)?;
-        Ok(body)
-    }
-
     /// ApiVersions, whose answer may be in version 0 whatever was asked (KIP-511).
     async fn exchange_api_versions(
         &mut self,
@@ -230,7 +273,8 @@ impl Connection {
         version: i16,
     ) -> Result<ApiVersionsResponse, ClientError> {
         let (header, segments) = self.prepare(request, version)?;
-        let frame = self.exchange(&header, segments).await?;
+        let (limit, max) = (self.options.request_timeout, self.options.max_response_size);
+        let frame = self.exchange(header.key.name(), segments, limit, max).await?;
         let opened = Self::open_api_versions(frame, &header);
         self.settle(opened)
     }
@@ -238,7 +282,7 @@ impl Connection {
     fn open_api_versions(frame: Bytes, request: &RequestHeader) -> Result<ApiVersionsResponse, ClientError> {
         let mut decoder = Decoder::new(frame.clone());
         let header = ResponseHeader::decode(&mut decoder, request.key, request.version)?;
-        check_correlation(request, header)?;
+        check_correlation(request.correlation_id, header.correlation_id)?;
         // The error code comes first in every version.
         let version = match decoder.read_i16()? {
             code if code == ErrorCode::UnsupportedVersion.code() => 0,
@@ -249,15 +293,12 @@ impl Connection {
     }
 }
 
-fn check_correlation(request: &RequestHeader, response: ResponseHeader) -> Result<(), ClientError> {
-    if response.correlation_id != request.correlation_id {
-        return Err(ClientError::CorrelationId { expected: request.correlation_id, received: response.correlation_id });
-    }
-    Ok(())
+fn check_correlation(expected: i32, received: i32) -> Result<(), ClientError> {
+    if received == expected { Ok(()) } else { Err(ClientError::CorrelationId { expected, received }) }
 }
 
 /// Writes all segments with as few system calls as the kernel allows.
-async fn write_segments(stream: &mut TcpStream, segments: Vec<Bytes>) -> io::Result<()> {
+pub async fn write_segments(stream: &mut TcpStream, segments: Vec<Bytes>) -> io::Result<()> {
     /// Segments offered to one system call; Linux takes 1,024 at most, and so many fill a socket buffer.
     const AT_ONCE: usize = 64;
     let mut segments = std::collections::VecDeque::from(segments);
@@ -284,11 +325,12 @@ async fn read_frame(stream: &mut TcpStream, max: usize) -> Result<Bytes, ClientE
     let mut prefix = [0; SIZE_LENGTH];
     stream.read_exact(&mut prefix).await?;
     let size = frame::check_size(prefix, max)?;
-    let mut frame = BytesMut::with_capacity(size.min(READ_CHUNK));
+    let mut frame = BytesMut::with_capacity(size.min(FIRST_ROOM));
     while frame.len() < size {
-        let wanted = (size - frame.len()).min(READ_CHUNK);
-        frame.reserve(wanted);
-        let mut rest = (&mut *stream).take(wanted as u64);
+        // Four times what has arrived: large responses of another broker are copied little while the buffer grows.
+        let room = size.min(frame.len().saturating_mul(4).max(FIRST_ROOM));
+        frame.reserve(room - frame.len());
+        let mut rest = (&mut *stream).take((size - frame.len()) as u64);
         if rest.read_buf(&mut frame).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }

@@ -21,6 +21,7 @@ pub mod generate;
 pub mod header;
 pub mod message;
 pub mod messages;
+pub mod private;
 mod text;
 
 pub use decode::{DecodeError, Decoder};

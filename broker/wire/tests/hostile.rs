@@ -12,6 +12,7 @@ use bytes::Bytes;
 use odradek_wire::decode::{MAX_DEPTH, allocation_limit};
 use odradek_wire::generate::Source;
 use odradek_wire::messages::MetadataRequest;
+use odradek_wire::private::{FIRST_PRIVATE_KEY, PrivateApiKey, PrivateHeader, QuorumMessage};
 use odradek_wire::{AnyRequest, AnyResponse, ApiKey, DecodeError, Decoder, Message, RequestHeader, frame};
 
 /// The system's allocator, counting what this thread holds and the most it held.
@@ -257,4 +258,82 @@ fn headers_and_sizes_from_anyone() {
         Err(frame::FrameError::TooLarge { size: 0x4745_5420, max: frame::MAX_REQUEST_SIZE })
     );
     assert_eq!(frame::check_size([0, 0, 0, 100], 100), Ok(100));
+}
+
+/// Decodes a private message as request and as response, and holds the memory it takes to the limit.
+fn decode_private(bytes: &[u8], key: PrivateApiKey) -> [Result<(), DecodeError>; 2] {
+    let frame = Bytes::copy_from_slice(bytes);
+    let length = frame.len();
+    let (results, peak) = peak_of(move || key.decode_both(&frame));
+    let limit = allocation_limit(length) + BESIDE_VECTORS;
+    assert!(peak <= limit, "{}: {peak} bytes for a frame of {length}", key.name());
+    results
+}
+
+#[test]
+fn private_messages_are_bounded_like_public_ones() {
+    let mut cut = 0;
+    for &key in PrivateApiKey::ALL {
+        for seed in 0..40 {
+            let mut source = Source::new(seed << 32 | u64::from(key.code().cast_unsigned()));
+            for (direction, bytes) in key.generate_both(&mut source).into_iter().enumerate() {
+                if bytes.len() > 4096 {
+                    continue;
+                }
+                for length in 0..bytes.len() {
+                    let result = &decode_private(&bytes[..length], key)[direction];
+                    assert!(result.is_err(), "{}, {length} of {} bytes", key.name(), bytes.len());
+                    cut += 1;
+                }
+                for place in 0..bytes.len() {
+                    for hostile in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0xff, 0xff, 0x7f], &[0xff, 0xff], &[0x7f]] {
+                        let mut changed = bytes.to_vec();
+                        let end = (place + hostile.len()).min(changed.len());
+                        changed[place..end].copy_from_slice(&hostile[..end - place]);
+                        let _ = decode_private(&changed, key);
+                    }
+                }
+                let longer = [&bytes, &[0][..]].concat();
+                let result = &decode_private(&longer, key)[direction];
+                assert!(matches!(result, Err(DecodeError::TrailingBytes { left: 1, .. })), "{result:?}");
+            }
+            let length = source.below(300);
+            let random: Vec<u8> = (0..length).map(|_| source.bits() as u8).collect();
+            let _ = decode_private(&random, key);
+        }
+    }
+    assert!(cut > 5_000, "{cut}");
+}
+
+#[test]
+fn a_quorum_message_with_hostile_counts_allocates_nothing() {
+    let message = QuorumMessage::default().to_bytes(0).expect("encodes");
+    // Its last byte is the number of tagged fields. One: the answer to a fetch (tag 1) with 2^28 batches.
+    let mut bytes = message[..message.len() - 1].to_vec();
+    let body = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x00];
+    bytes.extend([1, 1, body.len() as u8]);
+    bytes.extend(body);
+    let frame = Bytes::from(bytes);
+    let (result, peak) = peak_of(|| QuorumMessage::decode_whole(frame, 0));
+    assert!(matches!(result, Err(DecodeError::CountTooLarge { .. })), "{result:?}");
+    assert!(peak < BESIDE_VECTORS, "{peak}");
+}
+
+#[test]
+fn private_headers_from_anyone() {
+    let mut source = Source::new(5);
+    let mut read = 0;
+    for _ in 0..100_000 {
+        let length = source.below(40);
+        let mut bytes: Vec<u8> = (0..length).map(|_| source.bits() as u8).collect();
+        if let [high, low, ..] = bytes.as_mut_slice() {
+            let key = FIRST_PRIVATE_KEY + source.below(12) as i16;
+            [*high, *low] = key.to_be_bytes();
+        }
+        read += usize::from(PrivateHeader::decode(&mut Decoder::new(bytes.into())).is_ok());
+    }
+    assert!(read > 0, "some of them are headers");
+    assert!(!PrivateHeader::is_private(&[0x27]));
+    assert!(!PrivateHeader::is_private(&[0, 1, 0]));
+    assert!(PrivateHeader::is_private(&FIRST_PRIVATE_KEY.to_be_bytes()));
 }

@@ -11,6 +11,10 @@ use odradek_wire::messages::{
     ApiVersionsResponse, DeleteTopicsRequest, FetchRequest, FetchResponse, FetchableTopicResponse, ListOffsetsRequest,
     MetadataRequest, PartitionData, ReplicaState,
 };
+use odradek_wire::private::{
+    EnvelopeRequest, EnvelopeResponse, FIRST_PRIVATE_KEY, PeerRequest, PrivateApiKey, PrivateHeader, QuorumBatch,
+    QuorumFetched, QuorumMessage, QuorumSnapshotPart,
+};
 use odradek_wire::{
     AnyRequest, ApiKey, DecodeError, Decoder, EncodeError, Encoder, ErrorCode, Message, RequestHeader, Text,
     api_versions, frame,
@@ -167,4 +171,80 @@ fn an_unknown_key_is_an_error_by_number() {
         AnyRequest::decode(&mut decoder, ApiKey::Produce, 2),
         Err(DecodeError::UnsupportedVersion { message: "ProduceRequest", version: 2 })
     ));
+}
+
+#[test]
+fn every_private_message_comes_back() {
+    for &key in PrivateApiKey::ALL {
+        for value in 0..VALUES {
+            // Checks that what it encodes comes back.
+            let bytes = key.generate_both(&mut Source::new(value << 32 | u64::from(key.code().cast_unsigned())));
+            assert!(bytes.iter().all(|bytes| !bytes.is_empty()));
+        }
+        let header = PrivateHeader { key, version: 3, correlation_id: -7 };
+        let mut encoder = Encoder::new();
+        header.encode(&mut encoder).expect("encodes");
+        let bytes = encoder.finish_contiguous().expect("is short");
+        assert!(PrivateHeader::is_private(&bytes));
+        let mut decoder = Decoder::new(bytes);
+        assert_eq!(PrivateHeader::decode(&mut decoder), Ok(header));
+        assert_eq!(decoder.finish(), Ok(()));
+        assert!(key.has_version(0) && !key.has_version(1) && !key.has_version(-1));
+    }
+}
+
+/// Keys are for ever: a changed one would make brokers of two versions misunderstand each other.
+#[test]
+fn private_keys_are_fixed_and_never_advertised() {
+    let keys: Vec<(i16, &str)> = PrivateApiKey::ALL.iter().map(|key| (key.code(), key.name())).collect();
+    let expected = [
+        (10_000, "Quorum"),
+        (10_001, "Challenge"),
+        (10_002, "Introduce"),
+        (10_003, "RegisterBroker"),
+        (10_004, "BrokerHeartbeat"),
+        (10_005, "AlterPartition"),
+        (10_006, "AllocateProducerIds"),
+        (10_007, "Envelope"),
+    ];
+    assert_eq!(keys, expected);
+    assert!(api_versions::response().api_keys.iter().all(|api| api.api_key < FIRST_PRIVATE_KEY));
+    let mut decoder = Decoder::new(Bytes::from_static(&[0x27, 0x10, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0]));
+    assert_eq!(RequestHeader::decode(&mut decoder), Err(DecodeError::UnknownApiKey { key: 10_000 }));
+}
+
+#[test]
+fn batches_snapshot_parts_and_enveloped_requests_share_the_frame() {
+    let bytes = Bytes::from(vec![7; 100_000]);
+    let batch = QuorumBatch { records: Some(bytes.clone()), ..QuorumBatch::default() };
+    let fetched = QuorumFetched { batches: vec![batch; 2], ..QuorumFetched::default() };
+    let part = QuorumSnapshotPart { part: Some(bytes.clone()), ..QuorumSnapshotPart::default() };
+    let messages = [
+        QuorumMessage { fetched: Some(fetched), ..QuorumMessage::default() },
+        QuorumMessage { snapshot_part: Some(part), ..QuorumMessage::default() },
+    ];
+    let header = PrivateHeader { key: PrivateApiKey::Quorum, version: 0, correlation_id: 0 };
+    for message in messages {
+        let segments = header.encode_frame(&message).expect("encodes");
+        assert!(segments.iter().any(|segment| segment.as_ptr() == bytes.as_ptr()), "sent uncopied");
+        let frame = Bytes::from(segments.concat()).slice(frame::SIZE_LENGTH..);
+        let mut decoder = Decoder::new(frame.clone());
+        assert_eq!(PrivateHeader::decode(&mut decoder), Ok(header));
+        let read = QuorumMessage::decode(&mut decoder, 0).expect("decodes");
+        assert_eq!(read, message);
+        let inside = |bytes: &Bytes| frame.as_ptr_range().contains(&bytes.as_ptr());
+        let batches = read.fetched.iter().flat_map(|fetched| &fetched.batches);
+        assert!(batches.filter_map(|batch| batch.records.as_ref()).all(inside));
+        assert!(read.snapshot_part.iter().filter_map(|part| part.part.as_ref()).all(inside));
+    }
+
+    let request = EnvelopeRequest { request: Some(bytes.clone()), ..EnvelopeRequest::default() };
+    let segments = request.encode_frame(0, 4, &Text::from_static("x")).expect("encodes");
+    assert!(segments.iter().any(|segment| segment.as_ptr() == bytes.as_ptr()), "sent uncopied");
+    let response = EnvelopeResponse { response: Some(bytes.clone()), ..EnvelopeResponse::default() };
+    let header = PrivateHeader { key: PrivateApiKey::Envelope, version: 0, correlation_id: 4 };
+    let frame = Bytes::from(header.encode_response(&response).expect("encodes").concat()).slice(frame::SIZE_LENGTH..);
+    let (correlation_id, read) = EnvelopeRequest::decode_frame(frame.clone(), 0).expect("decodes");
+    assert_eq!((correlation_id, &read), (4, &response));
+    assert!(frame.as_ptr_range().contains(&read.response.expect("is there").as_ptr()));
 }

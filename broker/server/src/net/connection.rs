@@ -194,15 +194,16 @@ pub async fn serve<S: Service>(stream: TcpStream, service: &S, limits: &Connecti
 
 /// Writes what a request ended with. `Some` ends the connection.
 async fn answer(write: &mut OwnedWriteHalf, finished: Finished, limits: &ConnectionLimits) -> Option<CloseReason> {
-    let reply = match finished {
-        Finished::Reply(reply) => reply,
+    let (reply, end) = match finished {
+        Finished::Reply(reply) => (reply, None),
+        Finished::LastReply(reply, reason) => (reply, Some(reason)),
         Finished::Nothing => return None,
         Finished::Close(reason) => return Some(reason),
     };
     let Reply { mut segments, charge } = reply;
     // The socket's buffer usually takes it all at once: no timer is made then.
     match try_write(write, &mut segments) {
-        Ok(true) => return None,
+        Ok(true) => return end,
         Ok(false) => {}
         Err(_) => return Some(CloseReason::Io),
     }
@@ -211,7 +212,7 @@ async fn answer(write: &mut OwnedWriteHalf, finished: Finished, limits: &Connect
     let written = timeout(time, write_rest(write, &mut segments)).await;
     drop(charge);
     match written {
-        Ok(Ok(())) => None,
+        Ok(Ok(())) => end,
         Ok(Err(_)) => Some(CloseReason::Io),
         Err(_) => {
             // Closing with a reset, so that the kernel does not keep what nobody reads.

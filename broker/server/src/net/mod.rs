@@ -61,6 +61,8 @@ pub enum Finished {
     Reply(Reply),
     /// Nothing is written (acks=0, rule 7).
     Nothing,
+    /// Write this, then close the connection.
+    LastReply(Reply, CloseReason),
     /// Close the connection, after the answers of earlier requests (rules 2 and 7).
     Close(CloseReason),
 }
@@ -102,13 +104,17 @@ pub enum CloseReason {
     SlowReader,
     /// A Produce without acknowledgement failed: closing is the only way to tell (rule 7).
     FailedWithoutAcks,
+    /// An introduction that was not accepted.
+    IntroductionRefused,
+    /// What only brokers say, from somebody who is not introduced as the one it speaks for.
+    NotIntroduced,
     /// The socket failed.
     Io,
 }
 
 impl CloseReason {
     /// All reasons, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Client,
         Self::Idle,
         Self::Stopping,
@@ -119,6 +125,8 @@ impl CloseReason {
         Self::UnknownRequest,
         Self::SlowReader,
         Self::FailedWithoutAcks,
+        Self::IntroductionRefused,
+        Self::NotIntroduced,
         Self::Io,
     ];
 
@@ -135,6 +143,8 @@ impl CloseReason {
             Self::UnknownRequest => "unknown_request",
             Self::SlowReader => "slow_reader",
             Self::FailedWithoutAcks => "failed_without_acks",
+            Self::IntroductionRefused => "introduction_refused",
+            Self::NotIntroduced => "not_introduced",
             Self::Io => "io",
         }
     }

@@ -139,7 +139,7 @@ fn field_impl(input: &DeriveInput, fields: &[WireField], tagged: &[&WireField]) 
         const _: () = {
             #(#defaults)*
 
-            #[allow(unused_variables, clippy::too_many_lines, clippy::cognitive_complexity, clippy::nonminimal_bool)]
+            #[allow(unused_variables, unused_mut, clippy::too_many_lines, clippy::cognitive_complexity, clippy::nonminimal_bool)]
             impl crate::field::Field for #name {
                 fn read(decoder: &mut crate::decode::Decoder, version: i16) -> Result<Self, crate::decode::DecodeError> {
                     decoder.enter_struct()?;
