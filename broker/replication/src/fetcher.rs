@@ -39,6 +39,10 @@ impl Default for FetchSettings {
 /// acknowledgements hang on what that partition claims next, and a sync takes a few milliseconds.
 const WAIT_MS_BESIDE_A_SYNC: i64 = 10;
 
+/// A request for newcomers waits no longer than this: it ends soon after the next ordinary request has taken them over,
+/// and the connection is free for others.
+const WAIT_MS_OF_NEWCOMERS: i64 = 100;
+
 /// A throttled request asks for a second's bytes at most, and for no less than this: a batch or two.
 const THROTTLED_BYTES_MIN: usize = 64 << 10;
 
@@ -98,6 +102,13 @@ enum State {
     Idle,
 }
 
+/// Whom a request is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    All,
+    Newcomers,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Followed {
     state: State,
@@ -105,7 +116,7 @@ struct Followed {
     place: u64,
 }
 
-/// The partitions followed through one connection. One request at a time is on its way.
+/// The partitions followed through one connection. One request at a time is on its way, and one for newcomers beside it.
 #[derive(Debug)]
 pub struct Fetcher {
     id: FetcherId,
@@ -194,10 +205,29 @@ impl Fetcher {
         self.is_paused = paused;
     }
 
+    /// What to ask beside a request on its way, for those that came meanwhile or whose wait is over: on another
+    /// connection, so that they do not wait with it. As [`Self::next`] else; the next call of that takes over whom this
+    /// one asks for.
+    pub fn next_of_newcomers(&mut self, now: MonotonicTime, step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
+        if self.throttle.is_some() {
+            return Next::Wait(None);
+        }
+        match self.ask(now, Whom::Newcomers, step) {
+            Next::Ask { offsets, fetches, wait_ms, request_bytes } => {
+                Next::Ask { offsets, fetches, wait_ms: wait_ms.min(WAIT_MS_OF_NEWCOMERS), request_bytes }
+            }
+            wait @ Next::Wait(_) => wait,
+        }
+    }
+
     /// What to do next. `step` asks a partition for its next step; that voids what was asked for it before, so it is
     /// called for those alone that the request will name. To be called when the last request has ended; partitions of
     /// which it was not told what became of them are asked for again.
-    pub fn next(&mut self, now: MonotonicTime, mut step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
+    pub fn next(&mut self, now: MonotonicTime, step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
+        self.ask(now, Whom::All, step)
+    }
+
+    fn ask(&mut self, now: MonotonicTime, whom: Whom, mut step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
         if self.is_paused {
             return Next::Wait(None);
         }
@@ -210,6 +240,7 @@ impl Fetcher {
             let followed = self.partitions.get_mut(key).expect("the order names partitions that are there");
             match followed.state {
                 State::Idle => continue,
+                State::Asked(_) if whom == Whom::Newcomers => continue,
                 State::Blocked => {
                     any_blocked = true;
                     continue;

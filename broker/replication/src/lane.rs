@@ -11,6 +11,9 @@ pub enum Lane {
     /// Partitions that are in sync or were: their lag holds back acknowledgements, so nothing slow may stand before
     /// them. There are `num.replica.fetchers` of them.
     Ordinary(u8),
+    /// Beside an ordinary one whose request waits at the leader: what has just come to that fetcher does not wait with
+    /// it. The next ordinary request takes it over.
+    Newcomers(u8),
     /// Partitions that a reassignment adds and that have not caught up: large, throttled, in nobody's way.
     Reassignment,
 }
@@ -50,7 +53,7 @@ mod tests {
         for partition in 0..40 {
             match fetcher_of(BrokerId(1), key(7, partition), false, 4).lane {
                 Lane::Ordinary(lane) => counts[usize::from(lane)] += 1,
-                Lane::Reassignment => panic!("nothing is reassigned"),
+                other => panic!("{other:?} is nobody's to begin with"),
             }
         }
         assert_eq!(counts, [10; 4]);

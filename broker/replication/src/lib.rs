@@ -10,7 +10,8 @@
 //! # How to drive a fetcher
 //! Loop: [`Fetcher::next`]; send what it gives, the questions for offsets first; give each answer to its partition and
 //! then what became of it to [`Fetcher::answered`]; what was not answered is [`Outcome::Failed`]. When there is nothing
-//! to send, wait until the time that it names or until [`Fetcher::add`] or [`Fetcher::ready`] was called.
+//! to send, wait until the time that it names or until [`Fetcher::add`] or [`Fetcher::ready`] was called. When either is
+//! called while a request is on its way, a second loop does the same with [`Fetcher::next_of_newcomers`].
 //!
 //! Time is a parameter. Invariant: must not know the wire, tasks, logs, or how metadata travels.
 

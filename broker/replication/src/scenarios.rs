@@ -51,9 +51,13 @@ impl World {
     }
 
     fn next(&mut self) -> Next {
+        self.ask(false)
+    }
+
+    fn ask(&mut self, of_newcomers: bool) -> Next {
         self.stepped.clear();
         let Self { fetcher, says, stepped, number, now, .. } = self;
-        fetcher.next(*now, |key| {
+        let step = |key: ReplicaKey| {
             stepped.insert(key);
             *number += 1;
             let fetch = |leader| FetchPlan {
@@ -75,7 +79,8 @@ impl World {
                 Says::AwaitFlush => FollowerStep::AwaitFlush,
                 Says::Nothing => FollowerStep::Nothing,
             }
-        })
+        };
+        if of_newcomers { fetcher.next_of_newcomers(*now, step) } else { fetcher.next(*now, step) }
     }
 
     /// The fetches of the next request.
@@ -168,6 +173,34 @@ fn a_late_answer_changes_nothing() {
     world.fetcher.remove(key(1, 0));
     world.answer(&third[0], Outcome::Taken { bytes: 7 });
     assert!(world.fetcher.is_empty());
+}
+
+#[test]
+fn newcomers_do_not_wait_with_a_request_on_its_way() {
+    let mut world = World::new(2, None);
+    let first = world.fetches();
+    assert_eq!(world.ask(true), Next::Wait(None), "there are none");
+    world.says.insert(key(1, 2), Says::Fetch);
+    world.fetcher.add(key(1, 2));
+    let Next::Ask { fetches: beside, wait_ms, .. } = world.ask(true) else { panic!("there is one") };
+    assert_eq!((beside.len(), beside[0].key, wait_ms), (1, key(1, 2), 100));
+    assert_eq!(world.ask(true), Next::Wait(None), "it is asked for");
+    // The first request ends: the next one takes the newcomer over, and the answer to the other is late.
+    for ask in first {
+        world.answer(&ask, Outcome::Taken { bytes: 0 });
+    }
+    let all = world.fetches();
+    assert_eq!(all.len(), 3);
+    world.answer(&beside[0], Outcome::Failed { bytes: 0 });
+    world.answer(&all[2], Outcome::Taken { bytes: 0 });
+    assert_eq!(world.asked(), [0, 1, 2]);
+}
+
+#[test]
+fn a_throttled_fetcher_has_no_second_connection() {
+    let mut world = World::new(1, Some(1 << 20));
+    assert_eq!(world.ask(true), Next::Wait(None));
+    assert_eq!(world.asked(), [0]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use odradek_server::metrics::{Metrics, Snapshot};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::connection::ConnectionLimits;
 use odradek_server::net::listener::{ConnectionCount, Listener};
+use odradek_server::replica::Replica;
 use odradek_wire::ApiKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -393,8 +394,13 @@ impl MetricsSource for Source {
         let broker = &self.broker;
         let replicas = broker.replicas.all();
         let log_sizes = replicas.iter().map(|r| (r.topic.clone(), r.index, r.size_bytes())).collect();
+        let count = |is: fn(&Replica) -> bool| replicas.iter().filter(|replica| is(replica)).count() as i64;
         let snapshot = Snapshot {
             log_sizes,
+            offline_partitions: broker.image().leaderless_partitions().count() as i64,
+            led: count(Replica::leads),
+            under_replicated: count(Replica::is_under_replicated),
+            under_min_in_sync: count(Replica::is_under_min_in_sync),
             is_controller: true,
             offline_replicas: broker.replicas.offline() as i64,
             request_budget: (self.requests.used() as u64, self.requests.total() as u64),

@@ -188,7 +188,7 @@ impl Broker {
         tasks: &TaskTracker,
         stopping: &CancellationToken,
     ) {
-        self.replication.start(self, source, isr_changes, tasks, stopping);
+        self.replication.start(self, source, isr_changes, tasks, self.replica_context.runtime.clone(), stopping);
     }
 
     /// Removes renamed folders after a while; what a stop prevents, the next start does.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs the group coordinators of this broker: one state machine per partition of `__consumer_offsets` that it leads,
-//! journalled in that partition. It must not know requests of the wire.
+//! journalled in that partition. A coordinator lives for one reign: it writes in its leader epoch alone, answers once the
+//! journal has what it wrote on all replicas in sync, and ends when another leads. It must not know requests of the wire.
+mod committing;
 mod loading;
+mod moving;
 mod rewriting;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,8 +17,8 @@ use odradek_groups::{
     journal_partition,
 };
 use odradek_metadata::Image;
-use odradek_model::{BrokerId, OFFSETS_TOPIC, Timestamp, TopicId};
-use odradek_partition::Acks;
+use odradek_model::{BrokerId, LeaderEpoch, OFFSETS_TOPIC, Timestamp, TopicId};
+use odradek_partition::{Acks, Appended};
 use odradek_records::{BatchBuilder, BatchOptions};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -26,8 +29,10 @@ use crate::dispatch::{Answer, Answered};
 use crate::error_table::journal_error;
 use crate::replica::Replica;
 
-use self::loading::LoadError;
+use self::committing::Uncommitted;
 use self::rewriting::Held;
+
+pub use self::moving::Loading;
 
 /// Longest sleep of the timer task; it is woken for anything nearer.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -86,12 +91,18 @@ pub struct Coordinators {
 #[derive(Debug)]
 struct Coordinator {
     replica: Arc<Replica>,
+    /// Of the reign that it lives for.
+    leader_epoch: LeaderEpoch,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     machine: GroupCoordinator,
+    /// Appends that are not committed, in their order. Bounded as those that wait: each has at most one.
+    uncommitted: VecDeque<Uncommitted>,
+    /// Whether a task waits for them.
+    awaits_commits: bool,
     /// Requests that wait: at most one per member, and one per connection's slot.
     waiting: HashMap<RequestToken, oneshot::Sender<Response>>,
     /// Whether a rewrite is on its way to the disk.
@@ -124,40 +135,6 @@ impl Coordinators {
         let topic = image.topic(OFFSETS_TOPIC)?;
         let partition = journal_partition(group_id, i32::try_from(topic.partitions.len()).ok()?);
         topic.partitions.get(partition as usize)?.leader
-    }
-
-    /// Takes over the partitions of the offsets topic: reads each journal to its end, then serves its groups. Groups
-    /// whose journal cannot be read are not served (NOT_COORDINATOR, as in Kafka) and nothing is written to it, so
-    /// nothing is lost: repaired, they are back with the next start. Blocks.
-    pub fn load(self: &Arc<Self>, replicas: &[Option<Arc<Replica>>]) {
-        let coordinators: Vec<Option<Arc<Coordinator>>> =
-            replicas.iter().map(|replica| self.load_one(replica.as_ref()?).map(Arc::new)).collect();
-        let started: Vec<_> = coordinators.iter().flatten().cloned().collect();
-        *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = coordinators;
-        let now_ms = self.clock.now_ms();
-        for coordinator in started {
-            let mut state = coordinator.lock();
-            let effects = state.machine.loaded(now_ms);
-            self.carry_out(&coordinator, &mut state, effects);
-        }
-    }
-
-    fn load_one(&self, replica: &Arc<Replica>) -> Option<Coordinator> {
-        let mut machine = GroupCoordinator::new(self.settings.clone());
-        match loading::load(replica, &mut machine, self.clock.now_ms()) {
-            Ok(()) => {}
-            Err(LoadError::Leadership(error)) => {
-                tracing::debug!(partition = replica.index, %error, "no groups are loaded");
-                return None;
-            }
-            Err(error) => {
-                let partition = replica.index;
-                tracing::error!(partition, %error, "the groups of a journal that cannot be read are not served");
-                return None;
-            }
-        }
-        let state = State { machine, waiting: HashMap::new(), rewriting: false, held: VecDeque::new() };
-        Some(Coordinator { replica: Arc::clone(replica), state: Mutex::new(state) })
     }
 
     /// Gives a request to the coordinator of its group.
@@ -228,7 +205,11 @@ impl Coordinators {
 
     /// Answers every waiting request: the broker stops.
     pub fn unload(self: &Arc<Self>) {
-        for coordinator in self.all() {
+        let gone: Vec<_> = {
+            let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+            partitions.iter_mut().filter_map(Option::take).collect()
+        };
+        for coordinator in gone {
             self.unload_one(&coordinator);
         }
     }
@@ -283,9 +264,11 @@ impl Coordinators {
                     }
                 }
                 Effect::Append { token, records } => {
-                    let outcome = self.append(coordinator, &records).map(|_| ());
+                    let outcome = self.append(coordinator, &records);
                     appended = true;
-                    queue.extend(state.machine.appended(token, outcome, self.clock.now_ms()));
+                    if let Some(outcome) = self.committed(coordinator, state, token, outcome) {
+                        queue.extend(state.machine.appended(token, outcome, self.clock.now_ms()));
+                    }
                 }
             }
         }
@@ -300,20 +283,20 @@ impl Coordinators {
         }
     }
 
-    fn append(&self, coordinator: &Coordinator, records: &[JournalRecord]) -> Result<i64, AppendError> {
+    fn append(&self, coordinator: &Coordinator, records: &[JournalRecord]) -> Result<Appended, AppendError> {
         let now_ms = self.clock.now_ms();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
             batch.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
         }
-        // With one replica and no flush.messages an append is committed when it is in the log.
-        match coordinator.replica.append(batch.build_validated(), Acks::All, now_ms) {
-            Ok(appended) => Ok(appended.base_offset),
-            Err(error) => {
-                tracing::error!(partition = coordinator.replica.index, %error, "cannot journal a group");
-                Err(journal_error(&error))
+        let (replica, epoch) = (&coordinator.replica, Some(coordinator.leader_epoch));
+        replica.append_in_epoch(batch.build_validated(), Acks::All, epoch, now_ms).map_err(|error| {
+            match journal_error(&error) {
+                AppendError::NotLeader => tracing::info!(partition = replica.index, %error, "groups have moved on"),
+                _ => tracing::error!(partition = replica.index, %error, "cannot journal a group"),
             }
-        }
+            journal_error(&error)
+        })
     }
 }
 

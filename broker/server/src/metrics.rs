@@ -96,6 +96,14 @@ pub struct Snapshot {
     pub is_controller: bool,
     /// Replicas that cannot be served.
     pub offline_replicas: i64,
+    /// Partitions of the cluster without a leader; the controller counts them.
+    pub offline_partitions: i64,
+    /// Partitions that this broker leads.
+    pub led: i64,
+    /// Of them those with replicas out of sync.
+    pub under_replicated: i64,
+    /// Of them those with fewer in sync than `min.insync.replicas`.
+    pub under_min_in_sync: i64,
     /// Bytes charged to and size of the budget for requests.
     pub request_budget: (u64, u64),
     /// Bytes charged to and size of the budget for reads.
@@ -116,6 +124,8 @@ pub struct Metrics {
     partition_count: Gauge,
     leader_count: Gauge,
     offline_replicas: Gauge,
+    under_replicated: Gauge,
+    under_min_in_sync: Gauge,
     active_controller: Gauge,
     offline_partitions: Gauge,
     request_budget_used: Gauge<u64, AtomicU64>,
@@ -197,9 +207,10 @@ impl Metrics {
         let partition_count = gauge("kafka_server_replicamanager_partitioncount", "Replicas on this broker");
         let leader_count = gauge("kafka_server_replicamanager_leadercount", "Partitions led by this broker");
         let offline_replicas = gauge("kafka_server_replicamanager_offlinereplicacount", "Replicas not served");
-        // One broker has no other replicas to be behind; the series exist for dashboards and alerts.
-        gauge("kafka_server_replicamanager_underreplicatedpartitions", "Led partitions with replicas out of sync");
-        gauge("kafka_server_replicamanager_underminisrpartitioncount", "Led partitions under min.insync.replicas");
+        let under_replicated =
+            gauge("kafka_server_replicamanager_underreplicatedpartitions", "Led partitions with replicas out of sync");
+        let under_min_in_sync =
+            gauge("kafka_server_replicamanager_underminisrpartitioncount", "Led partitions under min.insync.replicas");
         let active_controller =
             gauge("kafka_controller_kafkacontroller_activecontrollercount", "1 on the active controller");
         let offline_partitions =
@@ -228,6 +239,8 @@ impl Metrics {
             partition_count,
             leader_count,
             offline_replicas,
+            under_replicated,
+            under_min_in_sync,
             active_controller,
             offline_partitions,
             request_budget_used,
@@ -294,9 +307,11 @@ impl Metrics {
             self.log_size.get_or_create(&label).set(*size);
         }
         self.partition_count.set(count);
-        self.leader_count.set(count);
+        self.leader_count.set(snapshot.led);
+        self.under_replicated.set(snapshot.under_replicated);
+        self.under_min_in_sync.set(snapshot.under_min_in_sync);
         self.offline_replicas.set(snapshot.offline_replicas);
-        self.offline_partitions.set(snapshot.offline_replicas);
+        self.offline_partitions.set(snapshot.offline_partitions);
         self.active_controller.set(i64::from(snapshot.is_controller));
         self.request_budget_used.set(snapshot.request_budget.0);
         self.request_budget.set(snapshot.request_budget.1);

@@ -169,9 +169,20 @@ impl Replica {
         acks: Acks,
         now_ms: Timestamp,
     ) -> Result<Appended, AppendError> {
+        self.append_in_epoch(batch, acks, None, now_ms)
+    }
+
+    /// As [`Self::append`], for a writer that must not write once another has led in between.
+    pub fn append_in_epoch(
+        self: &Arc<Self>,
+        batch: ValidatedBatch,
+        acks: Acks,
+        expected_epoch: Option<LeaderEpoch>,
+        now_ms: Timestamp,
+    ) -> Result<Appended, AppendError> {
         let (outcome, has_failed) = {
             let mut partition = self.lock();
-            let outcome = partition.append(batch, acks, None, now_ms);
+            let outcome = partition.append(batch, acks, expected_epoch, now_ms);
             let has_failed = matches!(outcome, Err(AppendError::Log(_))) && partition.has_failed();
             (outcome, has_failed)
         };

@@ -10,15 +10,18 @@ mod proposing;
 mod source;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use odradek_partition::{IsrChange, MonotonicTime};
-use odradek_replication::{FetchSettings, Fetcher, FetcherId, Lane, Proposals, ReplicaKey};
+use odradek_replication::{FetchSettings, Fetcher, FetcherId, Lane, Proposals, ReplicaKey, Throttle};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::fetching::Turn;
 pub use self::source::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -32,6 +35,8 @@ pub struct Replication {
     /// `num.replica.fetchers`.
     lanes: u8,
     fetchers: Mutex<Fetchers>,
+    /// Of what throttled followers read here.
+    leader_throttle: Mutex<Option<Throttle>>,
     proposals: Mutex<Proposals>,
     proposed: Notify,
     /// Replicas whose log was cut and whose checkpoints are not written yet. At most those of this broker: a replica
@@ -49,7 +54,15 @@ struct Links {
     source: Arc<dyn ReplicaSource>,
     isr_changes: Arc<dyn IsrChanges>,
     tasks: TaskTracker,
+    /// Images come by threads of their own, from which nothing else leads to the runtime.
+    runtime: Handle,
     stopping: CancellationToken,
+}
+
+impl Links {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,11 +80,20 @@ struct RunningFetcher {
     fetcher: Mutex<Fetcher>,
     /// Told when there may be something to ask.
     wake: Notify,
+    /// The same for newcomers.
+    wake_of_newcomers: Notify,
+    /// Whether a request is on its way. Written under the fetcher's lock.
+    is_busy: AtomicBool,
 }
 
 impl RunningFetcher {
     fn lock(&self) -> MutexGuard<'_, Fetcher> {
         self.fetcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.wake.notify_one();
+        self.wake_of_newcomers.notify_one();
     }
 }
 
@@ -95,6 +117,7 @@ impl Replication {
             },
             lanes: u8::try_from(settings.number("num.replica.fetchers")).unwrap_or(1),
             fetchers: Mutex::default(),
+            leader_throttle: Mutex::default(),
             proposals: Mutex::default(),
             proposed: Notify::new(),
             cut: Mutex::default(),
@@ -115,6 +138,7 @@ impl Replication {
         source: Arc<dyn ReplicaSource>,
         isr_changes: Arc<dyn IsrChanges>,
         tasks: &TaskTracker,
+        runtime: Handle,
         stopping: &CancellationToken,
     ) {
         let links = Links {
@@ -122,6 +146,7 @@ impl Replication {
             source,
             isr_changes,
             tasks: tasks.clone(),
+            runtime,
             stopping: stopping.clone(),
         };
         let fetchers = self.fetchers();
@@ -132,18 +157,26 @@ impl Replication {
             self.spawn_fetcher(&links, running);
         }
         drop(fetchers);
-        tasks.spawn(proposing::run(Arc::clone(self), links.clone()));
-        tasks.spawn(checkpointing::run(Arc::clone(self), links));
+        links.spawn(proposing::run(Arc::clone(self), links.clone()));
+        links.spawn(checkpointing::run(Arc::clone(self), links.clone()));
     }
 
     fn spawn_fetcher(&self, links: &Links, running: &Arc<RunningFetcher>) {
-        links.tasks.spawn(fetching::run(self.settings, links.clone(), Arc::clone(running)));
+        let lane = running.lock().id().lane;
+        let run = |turn| fetching::run(self.settings, links.clone(), Arc::clone(running), turn);
+        links.spawn(run(Turn::All));
+        if let Lane::Ordinary(_) = lane {
+            links.spawn(run(Turn::Newcomers));
+        }
     }
 
-    /// Has a partition fetched by this fetcher, or by none. To be told of every decision of the metadata about the
-    /// partition, as that ends its back-off; after the replica has taken it.
-    pub fn follow(self: &Arc<Self>, key: ReplicaKey, wanted: Option<FetcherId>, now: MonotonicTime) {
+    /// Has a partition fetched by this fetcher, or by none, after the replica has taken what the metadata says of it. If
+    /// that `is_news`, a back-off ends.
+    pub fn follow(self: &Arc<Self>, key: ReplicaKey, wanted: Option<FetcherId>, is_news: bool, now: MonotonicTime) {
         let mut fetchers = self.fetchers();
+        if !is_news && fetchers.of.get(&key).copied() == wanted {
+            return;
+        }
         if let Some(present) = fetchers.of.get(&key).copied().filter(|present| Some(*present) != wanted) {
             fetchers.of.remove(&key);
             if let Some(running) = fetchers.by_id.get(&present) {
@@ -154,7 +187,7 @@ impl Replication {
                 };
                 if is_empty {
                     // Its task ends when it sees that.
-                    running.wake.notify_one();
+                    running.wake();
                     fetchers.by_id.remove(&present);
                     fetchers.share_rate(now);
                 }
@@ -164,12 +197,17 @@ impl Replication {
         fetchers.of.insert(key, id);
         if let Some(running) = fetchers.by_id.get(&id) {
             running.lock().add(key);
-            running.wake.notify_one();
+            running.wake();
             return;
         }
         let mut fetcher = Fetcher::new(id, self.settings, None);
         fetcher.add(key);
-        let running = Arc::new(RunningFetcher { fetcher: Mutex::new(fetcher), wake: Notify::new() });
+        let running = Arc::new(RunningFetcher {
+            fetcher: Mutex::new(fetcher),
+            wake: Notify::new(),
+            wake_of_newcomers: Notify::new(),
+            is_busy: AtomicBool::new(false),
+        });
         fetchers.by_id.insert(id, Arc::clone(&running));
         fetchers.share_rate(now);
         if let Some(links) = self.links.get() {
@@ -177,12 +215,30 @@ impl Replication {
         }
     }
 
-    /// Bounds the bytes per second of partitions that a reassignment adds (`follower.replication.throttled.rate`).
-    pub fn throttle(&self, bytes_per_second: Option<u64>, now: MonotonicTime) {
+    /// Bounds the bytes per second of throttled partitions: those fetched from others
+    /// (`follower.replication.throttled.rate`), and those that others fetch here (`leader.replication.throttled.rate`).
+    pub fn throttle(&self, followers: Option<u64>, leaders: Option<u64>, now: MonotonicTime) {
         let mut fetchers = self.fetchers();
-        if fetchers.throttled_rate != bytes_per_second {
-            fetchers.throttled_rate = bytes_per_second;
+        if fetchers.throttled_rate != followers {
+            fetchers.throttled_rate = followers;
             fetchers.share_rate(now);
+        }
+        drop(fetchers);
+        let mut throttle = self.leader_throttle();
+        if throttle.as_ref().map(Throttle::bytes_per_second) != leaders {
+            *throttle = leaders.map(|rate| Throttle::new(rate, now));
+        }
+    }
+
+    /// Whether a throttled follower may be sent records now.
+    pub fn may_send(&self, now: MonotonicTime) -> bool {
+        self.leader_throttle().as_mut().is_none_or(|throttle| throttle.until(now).is_none())
+    }
+
+    /// Notes records sent to a throttled follower.
+    pub fn sent(&self, bytes: usize, now: MonotonicTime) {
+        if let Some(throttle) = &mut *self.leader_throttle() {
+            throttle.take(bytes, now);
         }
     }
 
@@ -192,7 +248,7 @@ impl Replication {
         let running = fetchers.of.get(&key).and_then(|id| fetchers.by_id.get(id));
         if let Some(running) = running {
             running.lock().ready(key);
-            running.wake.notify_one();
+            running.wake();
         }
     }
 
@@ -212,6 +268,10 @@ impl Replication {
         self.fetchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn leader_throttle(&self) -> MutexGuard<'_, Option<Throttle>> {
+        self.leader_throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn proposals(&self) -> MutexGuard<'_, Proposals> {
         self.proposals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,7 +284,7 @@ impl Fetchers {
         let count = throttled().count().max(1) as u64;
         for (_, running) in throttled() {
             running.lock().set_throttle(self.throttled_rate.map(|rate| rate / count), now);
-            running.wake.notify_one();
+            running.wake();
         }
     }
 }

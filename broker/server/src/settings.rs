@@ -68,6 +68,12 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = &[
     int("group.max.session.timeout.ms", "1800000", 1, INT, "Longest session that a member may ask for."),
     int("group.max.size", "2147483647", 1, INT, "Most members of one group."),
     int("group.min.session.timeout.ms", "6000", 1, INT, "Shortest session that a member may ask for."),
+    long(
+        "leader.replication.throttled.rate",
+        "9223372036854775807",
+        0,
+        "Bytes per second of replicas that are listed as throttled and not in sync, where they are read.",
+    ),
     long("log.flush.offset.checkpoint.interval.ms", "60000", 100, "Time between writes of the recovery checkpoint."),
     long("log.retention.check.interval.ms", "300000", 1, "Time between looks for segments to delete."),
     long("log.segment.delete.delay.ms", "60000", 0, "Wait before the files of a deleted partition are removed."),

@@ -11,7 +11,7 @@ use odradek_groups::{
     GroupError, GroupSettings, Heartbeat, OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit,
 };
 use odradek_model::{OFFSETS_TOPIC, TopicId};
-use odradek_server::coordinators::{Asked, Coordinators};
+use odradek_server::coordinators::{Asked, Coordinators, Loading};
 use odradek_server::replica::Replica;
 use support::{Folder, SetClock};
 use tokio::runtime::Handle;
@@ -67,7 +67,7 @@ fn world() -> World {
     let clock = SetClock::new();
     let replica = folder.replica(OFFSETS_TOPIC, &[("segment.bytes", "1048576")]);
     let coordinators = Coordinators::new(GroupSettings::default(), Arc::clone(&clock) as _, Handle::current());
-    coordinators.load(&[Some(Arc::clone(&replica))]);
+    coordinators.load(&[Some(Arc::clone(&replica))], Loading::AtOnce);
     World { folder, clock, replica, coordinators }
 }
 

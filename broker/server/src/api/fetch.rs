@@ -91,6 +91,8 @@ struct PartitionPlan {
     last_epoch: Option<LeaderEpoch>,
     /// Of a follower's log.
     log_start_offset: Offset,
+    /// Whether what a follower gets counts against the leader's rate.
+    is_slowed: bool,
 }
 
 impl PartitionPlan {
@@ -160,6 +162,16 @@ fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest, replica_id: i3
     let version = call.version;
     let most = broker.settings.number("fetch.max.bytes") as usize;
     let by_id = version >= 13;
+    let asker = if replica_id >= 0 {
+        Asker::Follower { id: BrokerId(replica_id), epoch: request.replica_state.replica_epoch }
+    } else {
+        let isolation = super::isolation(request.isolation_level);
+        Asker::Consumer { isolation, may_follow: version >= 11, rack: request.rack_id.clone() }
+    };
+    let is_slowed = |replica: &Result<Arc<Replica>, ErrorCode>| match (&asker, replica) {
+        (Asker::Follower { id, .. }, Ok(replica)) => replica.is_slowed_for(broker.id, *id),
+        (Asker::Consumer { .. }, _) | (_, Err(_)) => false,
+    };
     let topics = request.topics.iter().map(|topic| {
         let found = if by_id {
             broker.replicas.topic_by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UnknownTopicId)
@@ -173,6 +185,7 @@ fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest, replica_id: i3
             };
             PartitionPlan {
                 index: partition.partition,
+                is_slowed: is_slowed(&replica),
                 replica,
                 offset: partition.fetch_offset,
                 max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
@@ -183,16 +196,11 @@ fn plan(broker: &Broker, call: &Call<'_>, request: &FetchRequest, replica_id: i3
         });
         TopicPlan { name: topic.topic.clone(), id: topic.topic_id, partitions: partitions.collect() }
     });
+    let topics = topics.collect();
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(most);
-    let asker = if replica_id >= 0 {
-        Asker::Follower { id: BrokerId(replica_id), epoch: request.replica_state.replica_epoch }
-    } else {
-        let isolation = super::isolation(request.isolation_level);
-        Asker::Consumer { isolation, may_follow: version >= 11, rack: request.rack_id.clone() }
-    };
     Plan {
         asker,
-        topics: topics.collect(),
+        topics,
         max_bytes,
         // More than may be sent can never be reached (KafkaApis caps it the same way).
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
@@ -227,6 +235,8 @@ impl Read {
 enum Seen {
     /// Read from here.
     Here(PartitionView),
+    /// Nothing before throttled followers may read on.
+    Slowed(PartitionView),
     /// It has read what is not in this log, which ends there in that epoch.
     Diverging(LeaderEpoch, Offset),
     /// That replica is nearer.
@@ -243,6 +253,8 @@ enum Look {
 }
 
 fn views(broker: &Broker, plan: &Plan, look: Look) -> Vec<View> {
+    let any_slowed = plan.partitions().any(|partition| partition.is_slowed);
+    let may_send = !any_slowed || broker.replication.may_send(broker.clock.monotonic());
     let view = |partition: &PartitionPlan| {
         let replica = partition.replica.as_ref().map_err(|code| *code)?;
         match &plan.asker {
@@ -253,6 +265,7 @@ fn views(broker: &Broker, plan: &Plan, look: Look) -> Vec<View> {
                     Look::Again => replica.follower_view(&fetch),
                 };
                 match fetched.map_err(|error| follower_fetch_code(&error))? {
+                    FollowerFetched::Read(view) if partition.is_slowed && !may_send => Ok(Seen::Slowed(view)),
                     FollowerFetched::Read(view) => Ok(Seen::Here(view)),
                     FollowerFetched::Diverging { epoch, end_offset } => Ok(Seen::Diverging(epoch, end_offset)),
                 }
@@ -300,7 +313,7 @@ fn may_block(plan: &Plan, views: &[View]) -> bool {
     };
     plan.partitions().zip(views).any(|(partition, view)| match view {
         Ok(Seen::Here(view)) => may(partition, view),
-        Ok(Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => false,
+        Ok(Seen::Slowed(_) | Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => false,
     })
 }
 
@@ -320,7 +333,7 @@ async fn read_where_it_may_block(broker: &Arc<Broker>, plan: &Arc<Plan>, views: 
 
 fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
     let seen_end = |view: &View| match view {
-        Ok(Seen::Here(view)) => plan.visible_end(view),
+        Ok(Seen::Here(view) | Seen::Slowed(view)) => plan.visible_end(view),
         Ok(Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => -1,
     };
     let seen_ends: Vec<Offset> = views.iter().map(seen_end).collect();
@@ -336,7 +349,7 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
     let mut left = charge.as_ref().map_or(0, Charge::bytes).min(plan.max_bytes);
     let mut views = views.into_iter();
     let mut total = 0;
-    let mut is_due = false;
+    let (mut is_due, mut slowed_bytes) = (false, 0);
     let topics = plan.topics.iter().map(|topic| FetchableTopicResponse {
         topic: topic.name.clone(),
         topic_id: topic.id,
@@ -345,16 +358,20 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
             .iter()
             .zip(&mut views)
             .map(|(partition, view)| {
-                is_due |= !matches!(view, Ok(Seen::Here(_)));
+                is_due |= !matches!(view, Ok(Seen::Here(_) | Seen::Slowed(_)));
                 let (data, bytes) = read_partition(plan, partition, view, left, total == 0);
                 left = left.saturating_sub(bytes);
                 total += bytes;
+                slowed_bytes += if partition.is_slowed { bytes } else { 0 };
                 is_due |= data.error_code != 0;
                 data
             })
             .collect(),
     });
     let responses = topics.collect();
+    if slowed_bytes > 0 {
+        broker.replication.sent(slowed_bytes, broker.clock.monotonic());
+    }
     match &mut charge {
         Some(charge) if total <= charge.bytes() => charge.shrink_to(total),
         // The first batch was larger than what was free: it is charged all the same.
@@ -387,6 +404,7 @@ fn read_partition(
             Asker::Follower { .. } => view.read_for_follower(partition.offset, max_bytes, first),
         }
         .map_err(|error| read_code(&error)),
+        Ok(Seen::Slowed(view)) => view.read_for_follower(partition.offset, 0, false).map_err(|error| read_code(&error)),
         Ok(Seen::Diverging(epoch, end_offset)) => {
             let diverging_epoch = FetchEpochEndOffset { epoch, end_offset };
             return (PartitionData { diverging_epoch, aborted_transactions, ..answer }, 0);

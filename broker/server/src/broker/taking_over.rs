@@ -12,12 +12,14 @@ use odradek_partition::{Followership, Leadership};
 use odradek_replication::{FetcherId, ReplicaKey, fetcher_of};
 
 use super::{Broker, in_parallel};
+use crate::coordinators::Loading;
 use crate::folder::WantedLog;
 use crate::replica::{Decided, Replica, ReplicaParts};
 use crate::replicas::TopicReplicas;
 
-/// Kafka's name; dynamic, of one broker or of all.
-const THROTTLED_RATE: &str = "follower.replication.throttled.rate";
+/// Kafka's names; dynamic, of one broker or of all.
+const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
+const LEADER_RATE: &str = "leader.replication.throttled.rate";
 
 /// One partition of a topic that is new or has changed.
 struct Change<'a> {
@@ -78,13 +80,12 @@ impl Broker {
         let changes: Vec<_> = topics.iter().flat_map(|topic| self.changes(&before, topic)).collect();
         let taken = in_parallel(&changes, |change| self.take(change, is_new));
         self.show(&changes, &taken);
-        self.fetch(&changes, &taken);
         self.throttle(&image);
         self.remove_later(
             taken.iter().filter_map(|taken| taken.renamed.clone()).collect(),
             self.settings.time("log.segment.delete.delay.ms"),
         );
-        let opened = changes.iter().zip(&taken).filter(|(_, taken)| taken.is_opened || taken.is_offline);
+        let opened = changes.iter().zip(&taken).filter(|(_, taken)| taken.is_opened);
         let opened: Vec<_> = opened.map(|(change, _)| change.at()).collect();
         let any_removed = !deleted.is_empty() || taken.iter().any(|taken| taken.renamed.is_some());
         if is_new && (any_removed || !opened.is_empty()) {
@@ -92,15 +93,17 @@ impl Broker {
         }
         let brokers_changed = statuses(&before).ne(statuses(&image));
         let end = image.end_offset();
+        for topic in topics.iter().filter(|topic| &*topic.name == OFFSETS_TOPIC) {
+            if let Some(replicas) = self.replicas.topic_by_id(topic.id) {
+                self.coordinators.load(&replicas.partitions, if is_new { Loading::Behind } else { Loading::AtOnce });
+            }
+        }
         self.newest_image.set(Arc::clone(&image));
+        // A fetch names this broker's registration.
+        self.fetch(&changes, &taken);
         if brokers_changed {
             // Who is gone holds nothing back any more.
             self.tick_leaders();
-        }
-        for topic in topics.iter().filter(|topic| &*topic.name == OFFSETS_TOPIC) {
-            if let Some(replicas) = self.replicas.topic_by_id(topic.id) {
-                self.coordinators.load(&replicas.partitions);
-            }
         }
         if !deleted.is_empty() {
             let deleted: Vec<_> = deleted.iter().map(|(name, id)| (&**name, *id)).collect();
@@ -116,7 +119,7 @@ impl Broker {
         for topic in &gone {
             if let Some(replicas) = self.replicas.remove(topic.id) {
                 for replica in replicas.partitions.iter().flatten() {
-                    self.replication.follow(replica.key(), None, self.clock.monotonic());
+                    self.replication.follow(replica.key(), None, true, self.clock.monotonic());
                     renamed.extend(self.delete(replica));
                 }
             }
@@ -193,12 +196,10 @@ impl Broker {
     fn fetch(&self, changes: &[Change<'_>], taken: &[Taken]) {
         let now = self.clock.monotonic();
         for (change, taken) in changes.iter().zip(taken) {
-            let concerns = change.is_changed && (change.present.is_some() || taken.replica.is_some());
-            // A change of settings may move it into the throttled lane, or out of it.
-            let is_followed = taken.replica.is_some() && change.partition.leader != Some(self.id);
-            if concerns || is_followed {
+            if change.present.is_some() || taken.replica.is_some() {
+                // A change of the topic's settings may move it into the throttled lane, or out of it.
                 let fetcher = if taken.replica.is_some() { self.fetcher(change) } else { None };
-                self.replication.follow(change.key(), fetcher, now);
+                self.replication.follow(change.key(), fetcher, change.is_changed, now);
             }
         }
     }
@@ -213,11 +214,13 @@ impl Broker {
     }
 
     fn throttle(&self, image: &Image) {
-        let given = |of| image.broker_settings(of).and_then(|settings| settings.get(THROTTLED_RATE));
-        let given = given(BrokerSettingsOf::Broker(self.id)).or_else(|| given(BrokerSettingsOf::AllBrokers));
-        let rate = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| self.settings.number(THROTTLED_RATE));
-        let rate = u64::try_from(rate).ok().filter(|rate| *rate < i64::MAX as u64);
-        self.replication.throttle(rate, self.clock.monotonic());
+        let rate = |name: &str| {
+            let given = |of| image.broker_settings(of).and_then(|settings| settings.get(name));
+            let given = given(BrokerSettingsOf::Broker(self.id)).or_else(|| given(BrokerSettingsOf::AllBrokers));
+            let rate = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| self.settings.number(name));
+            u64::try_from(rate).ok().filter(|rate| *rate < i64::MAX as u64)
+        };
+        self.replication.throttle(rate(FOLLOWER_RATE), rate(LEADER_RATE), self.clock.monotonic());
     }
 
     /// The checkpoints know partitions by name: a topic that comes back under its name must not meet, after a kill, the

@@ -2,7 +2,7 @@
 //! Reads the journal of a partition's groups from its start to its end. All of it or nothing: what cannot be read must
 //! neither be served around nor be written anew without it.
 use odradek_groups::{GroupCoordinator, RecordError};
-use odradek_model::{Offset, Timestamp};
+use odradek_model::{LeaderEpoch, Offset, Timestamp};
 use odradek_partition::{Isolation, LeadershipError, PartitionView, ReadError};
 use odradek_records::{Batch, BatchError, Batches, MalformedRecord};
 
@@ -54,9 +54,14 @@ pub(super) enum LoadError {
     },
 }
 
-/// Gives every committed record of the replica's log to the machine, in order. Blocks.
-pub(super) fn load(replica: &Replica, machine: &mut GroupCoordinator, now_ms: Timestamp) -> Result<(), LoadError> {
-    let view: PartitionView = replica.view(None)?;
+/// Gives every committed record of the replica's log to the machine, in order, if it leads in that epoch. Blocks.
+pub(super) fn load(
+    replica: &Replica,
+    leader_epoch: LeaderEpoch,
+    machine: &mut GroupCoordinator,
+    now_ms: Timestamp,
+) -> Result<(), LoadError> {
+    let view: PartitionView = replica.view(Some(leader_epoch))?;
     let mut offset = view.log_start_offset();
     while offset < view.high_watermark() {
         let before = offset;

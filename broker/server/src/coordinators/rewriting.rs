@@ -35,7 +35,7 @@ pub(super) struct Held {
 /// What became of an attempt to cut.
 enum Cut {
     Done,
-    /// The rewrite is not yet on the disk.
+    /// The rewrite is not yet on the disk, or not on all replicas.
     Again,
 }
 
@@ -50,22 +50,30 @@ impl Coordinators {
         let Some(Effect::Append { token, records }) = state.machine.rewrite() else {
             return;
         };
-        let mut outcome = Ok(0);
+        let mut outcome = None;
         let mut first = None;
         let mut rest = records.as_slice();
-        while !rest.is_empty() && outcome.is_ok() {
+        while !rest.is_empty() && !matches!(outcome, Some(Err(_))) {
             let mut bytes = 0;
             let fits = |record: &&JournalRecord| {
                 bytes += record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
                 bytes <= REWRITE_BATCH_BYTES
             };
             let count = rest.iter().take_while(fits).count().max(1);
-            outcome = self.append(coordinator, &rest[..count]);
-            first = first.or(outcome.ok());
+            let appended = self.append(coordinator, &rest[..count]);
+            first = first.or(appended.as_ref().ok().map(|appended| appended.base_offset));
+            outcome = Some(appended);
             rest = &rest[count..];
         }
-        let effects = state.machine.appended(token, outcome.map(|_| ()), self.clock.now_ms());
-        let Some(first) = first.filter(|_| outcome.is_ok()) else {
+        let is_written = matches!(outcome, Some(Ok(_)));
+        // Nothing to write is written.
+        let committed = match outcome {
+            Some(outcome) => self.committed(coordinator, state, token, outcome),
+            None => Some(Ok(())),
+        };
+        let effects = committed.map(|outcome| state.machine.appended(token, outcome, self.clock.now_ms()));
+        let effects = effects.unwrap_or_default();
+        let Some(first) = first.filter(|_| is_written) else {
             self.carry_out(coordinator, state, effects);
             return;
         };
@@ -157,11 +165,12 @@ fn is_at_bound(coordinator: &Coordinator, state: &State) -> bool {
 }
 
 impl Coordinator {
-    /// Removes what lies before a rewrite that begins at `first`, once all of it (up to `end`) is on the disk. Blocks.
+    /// Removes what lies before a rewrite that begins at `first`, once all of it (up to `end`) is on the disk here and on
+    /// all replicas in sync. Blocks.
     fn cut(&self, first: Offset, end: Offset) -> Cut {
         let flushed = self.replica.flush();
-        let (_, recovery_point, _) = self.replica.checkpoints();
-        if recovery_point < end {
+        let (high_watermark, recovery_point, _) = self.replica.checkpoints();
+        if recovery_point < end || high_watermark < end {
             if self.replica.view(None).is_err() {
                 // The partition is closed or led elsewhere: there is nothing to keep small any more.
                 return Cut::Done;

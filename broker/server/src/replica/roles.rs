@@ -146,6 +146,12 @@ impl Replica {
         self.lock().follower_view(fetch)
     }
 
+    /// Whether a follower's fetches count against the leader's rate: it is listed, and not in sync.
+    pub fn is_slowed_for(&self, leader: BrokerId, follower: BrokerId) -> bool {
+        self.settings().leader_throttled.contains(self.index, leader)
+            && self.lock().leadership().is_some_and(|led| !led.in_sync.contains(&follower))
+    }
+
     /// Has `notify` told when there is more for a follower. `None` if there is already.
     pub fn wait_follower_fetch(
         self: &Arc<Self>,

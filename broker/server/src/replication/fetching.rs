@@ -3,11 +3,12 @@
 //! fetcher what became of each.
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use odradek_model::BrokerEpoch;
 use odradek_partition::{FetchAnswer, FetchPlan, FollowerStep, LeaderOffsets, OffsetsPlan};
-use odradek_replication::{Ask, FetchSettings, FetcherId, Next, Outcome, ReplicaKey};
+use odradek_replication::{Ask, FetchSettings, FetcherId, Lane, Next, Outcome, ReplicaKey};
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     FetchPartition, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -31,7 +32,16 @@ const INLINE_BYTES: usize = 256 << 10;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-pub(super) async fn run(settings: FetchSettings, links: Links, running: Arc<RunningFetcher>) {
+/// Whom a task of a fetcher asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// All, whenever the last request has ended.
+    All,
+    /// Those that come while a request is on its way.
+    Newcomers,
+}
+
+pub(super) async fn run(settings: FetchSettings, links: Links, running: Arc<RunningFetcher>, turn: Turn) {
     loop {
         let Some(broker) = links.broker.upgrade() else { return };
         let next = {
@@ -40,22 +50,40 @@ pub(super) async fn run(settings: FetchSettings, links: Links, running: Arc<Runn
                 return;
             }
             let step = |key| broker.replica(key).map_or(FollowerStep::Nothing, |replica| replica.next_step());
-            fetcher.next(broker.clock.monotonic(), step)
+            let now = broker.clock.monotonic();
+            match turn {
+                Turn::All => {
+                    let next = fetcher.next(now, step);
+                    running.is_busy.store(matches!(next, Next::Ask { .. }), Ordering::Relaxed);
+                    next
+                }
+                Turn::Newcomers if running.is_busy.load(Ordering::Relaxed) => fetcher.next_of_newcomers(now, step),
+                // The other task sees them.
+                Turn::Newcomers => Next::Wait(None),
+            }
         };
         let (offsets, fetches, wait_ms, request_bytes) = match next {
             Next::Ask { offsets, fetches, wait_ms, request_bytes } => (offsets, fetches, wait_ms, request_bytes),
             Next::Wait(until) => {
                 let wait = until.map(|until| time_until(until, broker.clock.as_ref()));
                 drop(broker);
+                let wake = match turn {
+                    Turn::All => &running.wake,
+                    Turn::Newcomers => &running.wake_of_newcomers,
+                };
                 tokio::select! {
-                    () = running.wake.notified() => {}
+                    () = wake.notified() => {}
                     () = sleep_until(wait) => {}
                     () = links.stopping.cancelled() => return,
                 }
                 continue;
             }
         };
-        let round = Round { broker, links: &links, running: &running, settings };
+        let mut id = running.lock().id();
+        if let (Turn::Newcomers, Lane::Ordinary(lane)) = (turn, id.lane) {
+            id.lane = Lane::Newcomers(lane);
+        }
+        let round = Round { broker, links: &links, running: &running, settings, id };
         let work = async {
             if !offsets.is_empty() {
                 round.ask_offsets(offsets).await;
@@ -77,6 +105,8 @@ struct Round<'a> {
     links: &'a Links,
     running: &'a RunningFetcher,
     settings: FetchSettings,
+    /// Whom to ask, on which connection.
+    id: FetcherId,
 }
 
 /// An answer on its way to its replica.
@@ -88,10 +118,6 @@ struct Arrived {
 }
 
 impl Round<'_> {
-    fn id(&self) -> FetcherId {
-        self.running.lock().id()
-    }
-
     /// Under which registration this broker fetches (KIP-903); `None` while the metadata does not know it.
     fn broker_epoch(&self) -> Option<BrokerEpoch> {
         Some(self.broker.image().broker(self.broker.id)?.epoch)
@@ -112,7 +138,7 @@ impl Round<'_> {
             Some(epoch) => {
                 let request = self.request(&asks, epoch, wait_ms, request_bytes);
                 let deadline = ANSWER_TIME + Duration::from_millis(wait_ms.max(0) as u64);
-                self.links.source.fetch(self.id(), request, deadline).await
+                self.links.source.fetch(self.id, request, deadline).await
             }
             None => Err(SourceError("this broker is not registered".to_owned())),
         };
@@ -140,7 +166,7 @@ impl Round<'_> {
                 self.apply(arrived).await;
             }
             Err(error) => {
-                let leader = self.id().leader;
+                let leader = self.id.leader;
                 tracing::info!(%leader, partitions = unanswered.len(), %error, "a fetch from the leader failed");
             }
         }
@@ -236,7 +262,7 @@ impl Round<'_> {
         let named: HashMap<(String, i32), ReplicaKey> = named.collect();
         for (place, timestamp) in [EARLIEST, LATEST].into_iter().enumerate() {
             let request = self.offsets_request(&asks, timestamp);
-            match self.links.source.list_offsets(self.id(), request, ANSWER_TIME).await {
+            match self.links.source.list_offsets(self.id, request, ANSWER_TIME).await {
                 Ok(response) => {
                     for topic in response.topics {
                         for partition in topic.partitions.into_iter().filter(|partition| partition.error_code == 0) {
@@ -246,7 +272,7 @@ impl Round<'_> {
                         }
                     }
                 }
-                Err(error) => tracing::info!(leader = %self.id().leader, %error, "the leader's offsets are not known"),
+                Err(error) => tracing::info!(leader = %self.id.leader, %error, "the leader's offsets are not known"),
             }
         }
         let applied = {

@@ -36,6 +36,8 @@ async fn ask<R: PeerRequest>(
 ) -> Result<R::Response, SourceError> {
     let lane = match from.lane {
         FetchLane::Ordinary(lane) => Lane::Replication(lane),
+        // There are at most 64 of either kind.
+        FetchLane::Newcomers(lane) => Lane::Replication(lane | 128),
         FetchLane::Reassignment => Lane::Reassignment(0),
     };
     peers.call(from.leader, lane, &request, deadline).await.map_err(|error| SourceError(error.to_string()))

@@ -135,10 +135,16 @@ impl Folder {
 
     /// A broker that knows no topics and has no controller.
     pub(crate) fn broker(&self, clock: Arc<SetClock>) -> Arc<Broker> {
+        self.member(0, clock, &[])
+    }
+
+    /// As [`Self::broker`], with an id and settings.
+    pub(crate) fn member(&self, id: i32, clock: Arc<SetClock>, settings: &[(&str, &str)]) -> Arc<Broker> {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Broker::new(BrokerParts {
-            id: BrokerId(0),
+            id: BrokerId(id),
             cluster_id: ClusterId::new("test").unwrap(),
-            settings: BrokerSettings::default(),
+            settings: BrokerSettings::parse(settings.collect()).unwrap(),
             clock,
             random: Arc::new(Counter::default()),
             metrics: Arc::new(Metrics::new([])),
@@ -200,12 +206,17 @@ pub(crate) fn publish(broker: &Broker, name: &str, led: &[bool]) {
 
 /// Starts a request as its connection would.
 pub(crate) fn start<R: Request>(broker: &Arc<Broker>, request: &R, version: i16) -> Started {
+    let peer = Peer::new("test".into(), "127.0.0.1:1".parse().unwrap(), CancellationToken::new());
+    start_from(broker, request, version, &peer)
+}
+
+/// As [`start`], on a connection with a past.
+pub(crate) fn start_from<R: Request>(broker: &Arc<Broker>, request: &R, version: i16, peer: &Peer) -> Started {
     let header = RequestHeader { key: R::KEY, version, correlation_id: 1, client_id: None };
     let mut bytes = joined(&frame::encode_request(&header, request).unwrap());
     bytes.advance(frame::SIZE_LENGTH);
-    let peer = Peer::new("test".into(), "127.0.0.1:1".parse().unwrap(), CancellationToken::new());
     let frame = Frame { bytes, charge: Budget::new(1 << 20).open() };
-    Dispatcher::new(Arc::clone(broker)).start(frame, &peer)
+    Dispatcher::new(Arc::clone(broker)).start(frame, peer)
 }
 
 /// The answer to a request that is answered at once.
