@@ -24,8 +24,10 @@ use odradek_server::metrics::{Metrics, Snapshot};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::connection::ConnectionLimits;
 use odradek_server::net::listener::{ConnectionCount, Listener};
+use odradek_server::peers::Peers;
 use odradek_server::replica::Replica;
 use odradek_wire::ApiKey;
+use odradek_wire::private::PrivateApiKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -154,8 +156,17 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
     let queued = config.settings.number("queued.max.request.bytes");
     let requests = Budget::new(usize::try_from(queued).unwrap_or(plan.requests));
     let reads = Budget::new(plan.reads);
-    let metrics = Arc::new(Metrics::new(ApiKey::ALL.iter().map(|key| (key.code(), key.name()))));
+    let public = ApiKey::ALL.iter().map(|key| (key.code(), key.name()));
+    let private = PrivateApiKey::ALL.iter().map(|key| (key.code(), key.name()));
+    let metrics = Arc::new(Metrics::new(public.chain(private)));
     let (handle, inbox) = controller::channel();
+    // Nothing leads to other brokers yet.
+    let peers = Peers::alone(
+        storage.folder.identity().cluster_id.clone(),
+        id,
+        Arc::clone(&random),
+        tokio::runtime::Handle::current(),
+    );
     let broker = odradek_server::broker::Broker::new(BrokerParts {
         id,
         cluster_id: storage.folder.identity().cluster_id.clone(),
@@ -164,6 +175,7 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         random: Arc::clone(&random),
         metrics: Arc::clone(&metrics),
         controller: handle,
+        peers,
         reads: Arc::clone(&reads),
         folder: Arc::new(folder),
         runtime: tokio::runtime::Handle::current(),

@@ -24,9 +24,11 @@ use crate::controller::{ControllerHandle, ControllerUnavailable};
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
 use crate::folder::ReplicaFolder;
+use crate::forwarding;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::net::budget::Budget;
+use crate::peers::{ControllerClient, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::replica::{Replica, ReplicaContext};
 use crate::replicas::Replicas;
@@ -60,8 +62,12 @@ pub struct Broker {
     pub replicas: Replicas,
     /// Group coordinators.
     pub coordinators: Arc<Coordinators>,
-    /// The controller.
+    /// The metadata node of this process, which is the controller while this broker leads.
     pub controller: ControllerHandle,
+    /// The controller, wherever it is.
+    pub controller_client: ControllerClient,
+    /// The other brokers.
+    pub peers: Arc<Peers>,
     /// Ids for producers.
     pub producer_ids: ProducerIds,
     /// Memory for answers.
@@ -96,6 +102,7 @@ pub struct BrokerParts {
     pub random: Arc<dyn Random>,
     pub metrics: Arc<Metrics>,
     pub controller: ControllerHandle,
+    pub peers: Arc<Peers>,
     pub reads: Arc<Budget>,
     pub folder: Arc<ReplicaFolder>,
     pub runtime: Handle,
@@ -124,7 +131,9 @@ impl Broker {
             metrics: parts.metrics,
             replicas: Replicas::default(),
             coordinators,
+            controller_client: ControllerClient::new(parts.controller.clone(), Arc::clone(&parts.peers)),
             controller: parts.controller,
+            peers: parts.peers,
             producer_ids: ProducerIds::default(),
             reads: parts.reads,
             folder: parts.folder,
@@ -324,6 +333,13 @@ impl Broker {
         replication_factor: i16,
         settings: Vec<(String, Option<String>)>,
     ) {
+        if !self.controller_client.leads_here() {
+            match forwarding::create_topic(self, name, partitions, replication_factor, settings).await {
+                Ok(()) => tracing::info!(topic = name, "created because a client asked for it"),
+                Err(error) => tracing::info!(topic = name, error, "not created"),
+            }
+            return;
+        }
         let topic = NewTopic {
             name: name.to_owned(),
             id: self.new_topic_id(),

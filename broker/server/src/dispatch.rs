@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use odradek_wire::messages::ApiKey;
+use odradek_wire::private::PrivateHeader;
 use odradek_wire::{Decoder, Encoder, Request, RequestHeader, ResponseHeader, api_versions};
 
 use crate::api;
@@ -13,6 +15,7 @@ use crate::broker::Broker;
 use crate::net::budget::Charge;
 use crate::net::frame::Frame;
 use crate::net::{CloseReason, Finished, Peer, Reply, Service, Started};
+use crate::{forwarding, private};
 
 /// The request as its handler sees it, beside the body.
 #[derive(Debug)]
@@ -73,8 +76,8 @@ impl<T> Answer<T> {
 
 type Handler<R> = fn(&Arc<Broker>, &Call<'_>, R) -> Answer<<R as Request>::Response>;
 
-/// Serves Kafka's requests for one broker.
-#[derive(Debug)]
+/// Serves Kafka's requests for one broker, and on the private listener those of other brokers.
+#[derive(Debug, Clone)]
 pub struct Dispatcher {
     broker: Arc<Broker>,
 }
@@ -86,7 +89,7 @@ impl Dispatcher {
     }
 
     fn run<R: Request>(&self, handler: Handler<R>, inbound: Inbound, peer: &Peer) -> Started {
-        let Inbound { header, mut decoder, charge } = inbound;
+        let Inbound { header, mut decoder, charge, .. } = inbound;
         let (key, version, correlation_id) = (header.key, header.version, header.correlation_id);
         // Bytes after the message are let pass, as Kafka does: librdkafka 2.12 appends three to a Metadata request for
         // all topics.
@@ -113,21 +116,46 @@ impl Dispatcher {
 }
 
 /// A request whose header is read.
-struct Inbound {
-    header: RequestHeader,
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) header: RequestHeader,
     decoder: Decoder,
+    /// The whole frame.
+    pub(crate) bytes: Bytes,
     charge: Charge,
 }
 
 impl Service for Dispatcher {
     fn start(&self, frame: Frame, peer: &Peer) -> Started {
+        if PrivateHeader::is_private(&frame.bytes) {
+            return private::start(self, frame, peer);
+        }
+        let inbound = match self.receive(frame, peer) {
+            Ok(inbound) => inbound,
+            Err(end) => return Started::Finished(end),
+        };
+        if forwarding::is_for_the_controller(inbound.header.key) && !self.broker.controller_client.leads_here() {
+            return forwarding::forward(self, inbound, peer);
+        }
+        self.execute(inbound, peer)
+    }
+}
+
+impl Dispatcher {
+    /// The broker that is served.
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Reads the header and checks that the request is served; else how it ends.
+    pub(crate) fn receive(&self, frame: Frame, peer: &Peer) -> Result<Inbound, Finished> {
         let Frame { bytes, charge } = frame;
-        let mut decoder = Decoder::new(bytes);
+        let mut decoder = Decoder::new(bytes.clone());
         let header = match RequestHeader::decode(&mut decoder) {
             Ok(header) => header,
             Err(error) => {
                 tracing::debug!(address = %peer.address, %error, "unknown request");
-                return close(CloseReason::UnknownRequest);
+                return Err(Finished::Close(CloseReason::UnknownRequest));
             }
         };
         self.broker.metrics.request(header.key.code());
@@ -135,11 +163,15 @@ impl Service for Dispatcher {
             // Rule 1: the client learns what it may ask for. Rule 2: anything else is closed.
             if header.key == ApiKey::ApiVersions {
                 let response = api_versions::unsupported_version_response();
-                return Started::Finished(finish(header.key, 0, header.correlation_id, response.into()));
+                return Err(finish(header.key, 0, header.correlation_id, response.into()));
             }
-            return close(CloseReason::UnknownRequest);
+            return Err(Finished::Close(CloseReason::UnknownRequest));
         }
-        let inbound = Inbound { header, decoder, charge };
+        Ok(Inbound { header, decoder, bytes, charge })
+    }
+
+    /// Has this broker answer the request.
+    pub(crate) fn execute(&self, inbound: Inbound, peer: &Peer) -> Started {
         match inbound.header.key {
             ApiKey::Produce => self.run(api::produce::handle, inbound, peer),
             ApiKey::Fetch => self.run(api::fetch::handle, inbound, peer),

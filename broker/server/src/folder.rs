@@ -14,7 +14,9 @@ use odradek_log::{
     RECOVERY_POINT_CHECKPOINT, RecoveryProgress, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
     write_offset_checkpoint,
 };
-use odradek_model::{BrokerEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings};
+use odradek_model::{
+    BrokerEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings,
+};
 use odradek_partition::{LocalBroker, Partition, PartitionSettings};
 use uuid::Uuid;
 

@@ -16,6 +16,7 @@ pub mod dispatch;
 mod error_table;
 pub mod failure;
 pub mod folder;
+mod forwarding;
 pub mod health;
 pub mod http;
 pub mod metrics;

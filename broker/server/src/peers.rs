@@ -6,24 +6,33 @@
 //! within their deadlines. Messages of the quorum are not answered and go out one behind the other ([`quorum_lane`]).
 //!
 //! It must not know what is asked, nor who is the controller: `controller_client` and the fetchers do.
-// mod quorum_lane;
+mod controller_client;
 mod lane;
+mod quorum_lane;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use odradek_model::BrokerId;
+use odradek_coordination::Holder;
+use odradek_coordination::quorum::Message;
+use odradek_model::{BrokerId, ClusterId, DirectoryId};
 use odradek_wire::client::ClientError;
 use odradek_wire::{ErrorCode, frame};
-use tokio::time::{Instant, timeout_at};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use odradek_wire::private::PeerRequest;
 
 use crate::clock::Random;
+use crate::controller::QuorumNetwork;
+use crate::net::warnings::WarningGate;
 pub use crate::private::authentication::{ClusterSecret, ClusterSecretError, Identity};
+pub use crate::private::commands::Impossible;
+pub use controller_client::{ControllerClient, ControllerClientError, Forwarded};
 use lane::{Address, LaneConnection};
+use quorum_lane::Outbox;
 
 /// What travels on a connection of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +120,8 @@ pub struct PeersSettings {
     pub addresses: BTreeMap<BrokerId, (String, u16)>,
     /// For challenges.
     pub random: Arc<dyn Random>,
+    /// Where connections live.
+    pub runtime: Handle,
     /// See the type.
     pub on_loss: OnLoss,
 }
@@ -121,7 +132,13 @@ pub struct Peers {
     configured: BTreeMap<BrokerId, Address>,
     registered: RwLock<BTreeMap<BrokerId, Address>>,
     random: Arc<dyn Random>,
+    runtime: Handle,
     on_loss: OnLoss,
+    warnings: WarningGate,
+    /// For tasks that must not keep it alive.
+    this: Weak<Self>,
+    /// Bounded by the brokers.
+    outboxes: Mutex<HashMap<BrokerId, Arc<Outbox>>>,
     /// Bounded by the brokers and the lanes that callers have.
     lanes: Mutex<HashMap<(BrokerId, Lane), Arc<tokio::sync::Mutex<LaneConnection>>>>,
 }
@@ -135,14 +152,26 @@ impl fmt::Debug for Peers {
 impl Peers {
     /// Without connections.
     pub fn new(settings: PeersSettings) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             identity: settings.identity,
             configured: settings.addresses,
             registered: RwLock::default(),
             random: settings.random,
+            runtime: settings.runtime,
             on_loss: settings.on_loss,
+            warnings: WarningGate::default(),
+            this: Weak::clone(this),
+            outboxes: Mutex::default(),
             lanes: Mutex::default(),
         })
+    }
+
+    /// Those of a broker that has no others.
+    pub fn alone(cluster_id: ClusterId, broker_id: BrokerId, random: Arc<dyn Random>, runtime: Handle) -> Arc<Self> {
+        let holder = Holder { broker_id, incarnation: random.uuid().to_string() };
+        let directory_id = DirectoryId(random.uuid());
+        let identity = Identity { cluster_id, holder, directory_id, secret: None };
+        Self::new(PeersSettings { identity, addresses: BTreeMap::new(), random, runtime, on_loss: Arc::new(|_| {}) })
     }
 
     /// Who this broker is to others.
@@ -184,9 +213,22 @@ impl Peers {
         }
     }
 
-    /// Ends the connections to a broker that is gone for good, with their present requests.
+    /// Ends the connections to a broker that is gone for good, each after its present request.
     pub fn close(&self, broker: BrokerId) {
         self.lock_lanes().retain(|(id, _), _| *id != broker);
+        if let Some(outbox) = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&broker) {
+            outbox.close();
+        }
+    }
+
+    fn outbox(&self, to: BrokerId) -> Arc<Outbox> {
+        let mut outboxes = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outbox = outboxes.entry(to).or_insert_with(|| {
+            let outbox = Arc::<Outbox>::default();
+            self.runtime.spawn(quorum_lane::run(Weak::clone(&self.this), to, Arc::clone(&outbox)));
+            outbox
+        });
+        Arc::clone(outbox)
     }
 
     fn lane(&self, to: BrokerId, lane: Lane) -> Arc<tokio::sync::Mutex<LaneConnection>> {
@@ -206,9 +248,51 @@ impl Peers {
         self.random.as_ref()
     }
 
+    fn warn_of_connection(&self, broker: BrokerId, error: &PeerError) {
+        // What is wrong with secrets and addresses does not go away by itself.
+        let is_lasting = matches!(error, PeerError::NoSecret | PeerError::Refused { .. } | PeerError::Impostor(_));
+        if !is_lasting {
+            tracing::debug!(%broker, %error, "no connection to a broker");
+        } else if let Some(left_out) = self.warnings.admit() {
+            tracing::warn!(%broker, %error, left_out, "no connection to a broker");
+        }
+    }
+
     fn tell_if_lost(&self, broker: BrokerId, error: &ClientError) {
         if lane::is_loss(error) {
             (self.on_loss)(broker);
+        }
+    }
+}
+
+/// Opening a connection as a proof that a broker's process lives: a few round trips, so 500 ms are long within a cluster
+/// and short against a session.
+const PROBE_TIME: Duration = Duration::from_millis(500);
+
+impl QuorumNetwork for Peers {
+    fn send(&self, to: BrokerId, message: Message) {
+        self.outbox(to).push(&message);
+    }
+
+    fn probe(&self, broker: BrokerId, done: Box<dyn FnOnce(bool) + Send>) {
+        let peers = Weak::clone(&self.this);
+        self.runtime.spawn(async move {
+            let Some(peers) = peers.upgrade() else { return done(false) };
+            let accepted = match peers.address(broker) {
+                Some(address) => {
+                    matches!(timeout(PROBE_TIME, lane::introduce(&peers, broker, &address)).await, Ok(Ok(_)))
+                }
+                None => false,
+            };
+            done(accepted);
+        });
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        for outbox in self.outboxes.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            outbox.close();
         }
     }
 }

@@ -2,11 +2,16 @@
 //! Ids for idempotent producers, out of blocks from the controller. Ids left in a block when the broker stops are
 //! lost, never given twice.
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use odradek_metadata::{AllocateProducerIds, Command, ProducerIdBlock, Reply};
+use odradek_metadata::{AllocateProducerIds, ProducerIdBlock};
 use odradek_model::ProducerId;
 
 use crate::broker::Broker;
+
+/// How long the controller is asked for a block. The producer's request waits meanwhile (`request.timeout.ms`, 30 s), and
+/// is repeated after a refusal.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// This broker's block.
 #[derive(Debug, Default)]
@@ -34,13 +39,11 @@ impl ProducerIds {
             return Some(id);
         }
         let broker_epoch = broker.image().broker(broker.id)?.epoch;
-        let command = Command::AllocateProducerIds(AllocateProducerIds { broker_id: broker.id, broker_epoch });
-        match broker.decide(command).await {
-            Ok(Reply::AllocateProducerIds(Ok(block))) => {
-                *self.block.lock().unwrap_or_else(PoisonError::into_inner) = Some(block);
-            }
-            Ok(reply) => {
-                tracing::warn!(?reply, "no producer ids");
+        let command = AllocateProducerIds { broker_id: broker.id, broker_epoch };
+        match broker.controller_client.allocate_producer_ids(&command, PATIENCE).await {
+            Ok(Ok(block)) => *self.block.lock().unwrap_or_else(PoisonError::into_inner) = Some(block),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no producer ids");
                 return None;
             }
             Err(error) => {

@@ -22,6 +22,7 @@ use odradek_server::failure::Failure;
 use odradek_server::folder::ReplicaFolder;
 use odradek_server::metrics::Metrics;
 use odradek_server::net::budget::Budget;
+use odradek_server::peers::Peers;
 use odradek_server::replica::Replica;
 use odradek_server::settings::BrokerSettings;
 use tokio::runtime::Runtime;
@@ -133,6 +134,12 @@ impl Rig {
             random: Arc::new(Counting::default()),
             metrics: Arc::new(Metrics::new(std::iter::empty())),
             controller: odradek_server::controller::channel().0,
+            peers: Peers::alone(
+                ClusterId::new("test").unwrap(),
+                BrokerId(1),
+                Arc::new(Counting::default()),
+                self.runtime.handle().clone(),
+            ),
             reads: Budget::new(1 << 20),
             folder: Arc::new(ReplicaFolder::open(Arc::new(self.disk.clone()), PathBuf::from(DATA)).unwrap()),
             runtime: self.runtime.handle().clone(),

@@ -330,6 +330,8 @@ fn private_headers_from_anyone() {
             let key = FIRST_PRIVATE_KEY + source.below(12) as i16;
             [*high, *low] = key.to_be_bytes();
         }
+        // A client id of no or a few bytes, and few tagged fields, so that some get to the end.
+        bytes.iter_mut().skip(8).for_each(|byte| *byte &= 3);
         read += usize::from(PrivateHeader::decode(&mut Decoder::new(bytes.into())).is_ok());
     }
     assert!(read > 0, "some of them are headers");

@@ -46,6 +46,7 @@ impl Introduction {
 
     /// Whether a request may speak for this replica: anybody for a consumer (below 0), a broker for itself only.
     pub fn may_act_as(&self, replica_id: i32) -> bool {
-        replica_id < 0 || self.introduced().is_some_and(|introduced| introduced.holder.broker_id == BrokerId(replica_id))
+        replica_id < 0
+            || self.introduced().is_some_and(|introduced| introduced.holder.broker_id == BrokerId(replica_id))
     }
 }

@@ -31,12 +31,26 @@ pub struct Peer {
     pub stopping: CancellationToken,
     /// Whom it has proved to be, if it is a broker.
     pub introduction: Arc<Introduction>,
+    /// Who asks, as Kafka writes it.
+    pub principal: Arc<str>,
+    /// Held by the request that another broker answers: so the requests of one connection get there in their order.
+    pub forwarding: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// Who is not authenticated (`KafkaPrincipal.ANONYMOUS`).
+pub const ANONYMOUS: &str = "User:ANONYMOUS";
 
 impl Peer {
     /// A connection that has said nothing yet.
     pub fn new(listener: Arc<str>, address: SocketAddr, stopping: CancellationToken) -> Self {
-        Self { listener, address, stopping, introduction: Arc::default() }
+        Self {
+            listener,
+            address,
+            stopping,
+            introduction: Arc::default(),
+            principal: ANONYMOUS.into(),
+            forwarding: Arc::default(),
+        }
     }
 
     /// The broker at the other end, once it has introduced itself.

@@ -85,7 +85,7 @@ impl LaneConnection {
     }
 }
 
-/// A new connection to the broker on which both sides have proved who they are.
+/// A new connection to the broker on which both sides have proved who they are, within [`CONNECT_TIME`]. Tells of a loss.
 pub(super) async fn open(peers: &Peers, to: BrokerId, address: &Address) -> Result<Connection, PeerError> {
     let opened = tokio::time::timeout(CONNECT_TIME, introduce(peers, to, address)).await;
     let outcome = opened.unwrap_or(Err(PeerError::TimedOut { may_have_arrived: false }));
@@ -95,7 +95,7 @@ pub(super) async fn open(peers: &Peers, to: BrokerId, address: &Address) -> Resu
     outcome
 }
 
-async fn introduce(peers: &Peers, to: BrokerId, address: &Address) -> Result<Connection, PeerError> {
+pub(super) async fn introduce(peers: &Peers, to: BrokerId, address: &Address) -> Result<Connection, PeerError> {
     let options = ClientOptions {
         client_id: Text::from(format!("broker-{}", peers.identity().holder.broker_id)),
         connect_timeout: CONNECT_TIME,
@@ -106,8 +106,7 @@ async fn introduce(peers: &Peers, to: BrokerId, address: &Address) -> Result<Con
     let mut connection = Connection::connect((address.0.as_str(), address.1), options).await.map_err(failed)?;
     let challenge = connection.call_peer(&ChallengeRequest {}, CONNECT_TIME, SHORT_ANSWER).await.map_err(failed)?;
     let own_challenge = peers.random().uuid();
-    let request =
-        peers.identity().introduce(to, challenge.challenge, own_challenge).ok_or(PeerError::NoSecret)?;
+    let request = peers.identity().introduce(to, challenge.challenge, own_challenge).ok_or(PeerError::NoSecret)?;
     let answer = connection.call_peer(&request, CONNECT_TIME, SHORT_ANSWER).await.map_err(failed)?;
     if answer.error_code != ErrorCode::None.code() {
         let message = answer.error_message.map_or_else(String::new, String::from);

@@ -16,6 +16,7 @@ use odradek_wire::{ErrorCode, Message as _, Text};
 use sha2::Sha256;
 use uuid::Uuid;
 
+use crate::clock::Random;
 use crate::net::introduction::Introduced;
 
 /// Shortest secret: 128 bits, which nobody guesses.
@@ -41,6 +42,11 @@ impl ClusterSecret {
             return Err(ClusterSecretError(bytes.len()));
         }
         Ok(Self(bytes.into()))
+    }
+
+    /// A new secret, for brokers of one process.
+    pub fn generate(random: &dyn Random) -> Self {
+        Self([random.bytes(), random.bytes()].concat().into())
     }
 
     /// A proof over the parts; each is preceded by its length, so that none can run into the next.
@@ -82,7 +88,12 @@ pub(crate) struct Refusal {
 
 impl Identity {
     /// What to say to a broker that gave this challenge; `None` without a secret. `own_challenge` is random.
-    pub(crate) fn introduce(&self, intended: BrokerId, challenge: Uuid, own_challenge: Uuid) -> Option<IntroduceRequest> {
+    pub(crate) fn introduce(
+        &self,
+        intended: BrokerId,
+        challenge: Uuid,
+        own_challenge: Uuid,
+    ) -> Option<IntroduceRequest> {
         let secret = self.secret.as_ref()?;
         let mut request = IntroduceRequest {
             cluster_id: self.cluster_id.as_str().into(),

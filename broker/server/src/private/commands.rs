@@ -220,8 +220,11 @@ pub(crate) fn altered(controller: ControllerAnswer, reply: AlterPartitionReply) 
         }
     };
     let partitions = partitions.into_iter().map(|(key, outcome)| {
-        let state =
-            AlteredPartitionState { topic_id: key.topic.0, partition: key.partition, ..AlteredPartitionState::default() };
+        let state = AlteredPartitionState {
+            topic_id: key.topic.0,
+            partition: key.partition,
+            ..AlteredPartitionState::default()
+        };
         match outcome {
             Ok(altered) => AlteredPartitionState {
                 leader: altered.leader.0,
@@ -306,10 +309,9 @@ fn read_state(
         3 => AlterPartitionError::NotController,
         4 => AlterPartitionError::FencedLeaderEpoch { given: proposed.leader_epoch, present: state.leader_epoch },
         5 => AlterPartitionError::NotLeader(proposer),
-        6 => AlterPartitionError::StalePartitionEpoch {
-            given: proposed.partition_epoch,
-            present: state.partition_epoch,
-        },
+        6 => {
+            AlterPartitionError::StalePartitionEpoch { given: proposed.partition_epoch, present: state.partition_epoch }
+        }
         7 => AlterPartitionError::IsrNotWithinReplicas,
         8 => AlterPartitionError::IsrWithoutLeader,
         9 => AlterPartitionError::RecoveringNotAlone,

@@ -248,20 +248,15 @@ fn read_fetched(wire: QuorumFetched) -> Decoded<FetchAnswer> {
             FetchOutcome::Batches(batches.collect::<Decoded<_>>()?)
         }
         1 => FetchOutcome::Diverging(read_position(&wire.position)?),
-        2 => FetchOutcome::TakeSnapshot {
-            position: read_position(&wire.position)?,
-            bytes: length(wire.snapshot_bytes)?,
-        },
+        2 => {
+            FetchOutcome::TakeSnapshot { position: read_position(&wire.position)?, bytes: length(wire.snapshot_bytes)? }
+        }
         3 => FetchOutcome::AcceptEpoch,
         4 => FetchOutcome::NotYetController,
         5 => FetchOutcome::NotController,
         _ => return impossible("outcome"),
     };
-    Ok(FetchAnswer {
-        controller: read_promise(&wire.controller)?,
-        commit_end: offset(wire.commit_end)?,
-        outcome,
-    })
+    Ok(FetchAnswer { controller: read_promise(&wire.controller)?, commit_end: offset(wire.commit_end)?, outcome })
 }
 
 fn voter(voter: &Voter) -> QuorumVoter {
@@ -327,15 +322,14 @@ mod tests {
         let directory_id = DirectoryId(Uuid::from_u128(4));
         let given = Promise { epoch: 7, holder: Some(sender.clone()) };
         let end = LogPosition { epoch: 6, end: 99 };
-        let voters = vec![Voter { broker_id: BrokerId(3), directory_id }, Voter { broker_id: BrokerId(1), directory_id }];
+        let voters =
+            vec![Voter { broker_id: BrokerId(3), directory_id }, Voter { broker_id: BrokerId(1), directory_id }];
         let set = StoredVoterSet {
             stamp: LeaseStamp { uid: "uid".into(), epoch: 5, sequence: 8 },
             voters: voters.iter().copied().collect(),
         };
         let batch = LogBatch { epoch: 6, base_offset: 10, end_offset: 12, bytes: Bytes::from_static(b"records") };
-        let answer = |outcome| {
-            MessageBody::Fetched(FetchAnswer { controller: given.clone(), commit_end: 11, outcome })
-        };
+        let answer = |outcome| MessageBody::Fetched(FetchAnswer { controller: given.clone(), commit_end: 11, outcome });
         let bodies = [
             MessageBody::Fetch(FetchRequest {
                 purpose: FetchPurpose::CatchUp,

@@ -15,7 +15,7 @@ use odradek_model::{BrokerId, ClusterId, TopicId, TopicName, TopicOverrides, Top
 use odradek_partition::{Leadership, LocalBroker, MonotonicTime};
 use odradek_server::broker::{Broker, BrokerParts};
 use odradek_server::clock::{Clock, Random};
-use odradek_server::controller;
+use odradek_server::controller::{self, ControllerHandle};
 use odradek_server::dispatch::Dispatcher;
 use odradek_server::failure::Failure;
 use odradek_server::folder::{ReplicaFolder, WantedLog};
@@ -24,6 +24,7 @@ use odradek_server::metrics::{Metrics, TopicMetrics};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::frame::Frame;
 use odradek_server::net::{Finished, Peer, Service, Started};
+use odradek_server::peers::Peers;
 use odradek_server::replica::{Replica, ReplicaContext, ReplicaParts};
 use odradek_server::replicas::TopicReplicas;
 use odradek_server::settings::BrokerSettings;
@@ -73,7 +74,13 @@ impl Clock for SetClock {
 }
 
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self(AtomicU64::new(first))
+    }
+}
 
 impl Random for Counter {
     fn bytes(&self) -> [u8; 16] {
@@ -140,15 +147,41 @@ impl Folder {
 
     /// As [`Self::broker`], with an id and settings.
     pub(crate) fn member(&self, id: i32, clock: Arc<SetClock>, settings: &[(&str, &str)]) -> Arc<Broker> {
+        let cluster_id = ClusterId::new("test").unwrap();
+        let peers = Peers::alone(cluster_id, BrokerId(id), Arc::new(Counter::default()), Handle::current());
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = BrokerSettings::parse(settings.collect()).unwrap();
+        self.broker_of(id, clock, settings, controller::channel().0, peers)
+    }
+
+    /// A broker that knows no topics.
+    pub(crate) fn broker_with(
+        &self,
+        id: i32,
+        clock: Arc<SetClock>,
+        controller: ControllerHandle,
+        peers: Arc<Peers>,
+    ) -> Arc<Broker> {
+        self.broker_of(id, clock, BrokerSettings::default(), controller, peers)
+    }
+
+    fn broker_of(
+        &self,
+        id: i32,
+        clock: Arc<SetClock>,
+        settings: BrokerSettings,
+        controller: ControllerHandle,
+        peers: Arc<Peers>,
+    ) -> Arc<Broker> {
         Broker::new(BrokerParts {
             id: BrokerId(id),
             cluster_id: ClusterId::new("test").unwrap(),
-            settings: BrokerSettings::parse(settings.collect()).unwrap(),
+            settings,
             clock,
             random: Arc::new(Counter::default()),
             metrics: Arc::new(Metrics::new([])),
-            controller: controller::channel().0,
+            controller,
+            peers,
             reads: Budget::new(64 << 20),
             folder: Arc::clone(&self.folder),
             runtime: Handle::current(),

@@ -149,9 +149,7 @@ fn proposals_and_their_answers_come_back() {
 #[test]
 fn answers_that_do_not_fit_the_proposals_are_impossible() {
     let command = proposals(2);
-    let taken = |partition| {
-        (key(partition), Err::<AlteredPartition, _>(AlterPartitionError::UnknownTopicId))
-    };
+    let taken = |partition| (key(partition), Err::<AlteredPartition, _>(AlterPartitionError::UnknownTopicId));
     let answer = |partitions: &[i32]| {
         let reply = Ok(partitions.iter().copied().map(taken).collect());
         read_altered(&command, &altered(ControllerAnswer::default(), reply)).map(|_| ())
