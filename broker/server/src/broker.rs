@@ -334,11 +334,18 @@ impl Broker {
         settings: Vec<(String, Option<String>)>,
     ) {
         if !self.controller_client.leads_here() {
-            match forwarding::create_topic(self, name, partitions, replication_factor, settings).await {
-                Ok(()) => tracing::info!(topic = name, "created because a client asked for it"),
-                Err(error) => tracing::info!(topic = name, error, "not created"),
+            let given = settings.clone();
+            match forwarding::create_topic(self, name, partitions, replication_factor, given).await {
+                // This broker leads by now.
+                Err(_) if self.controller_client.leads_here() => {}
+                outcome => {
+                    match outcome {
+                        Ok(()) => tracing::info!(topic = name, "created because a client asked for it"),
+                        Err(error) => tracing::info!(topic = name, error, "not created"),
+                    }
+                    return;
+                }
             }
-            return;
         }
         let topic = NewTopic {
             name: name.to_owned(),

@@ -140,8 +140,10 @@ pub struct Peers {
     /// Bounded by the brokers.
     outboxes: Mutex<HashMap<BrokerId, Arc<Outbox>>>,
     /// Bounded by the brokers and the lanes that callers have.
-    lanes: Mutex<HashMap<(BrokerId, Lane), Arc<tokio::sync::Mutex<LaneConnection>>>>,
+    lanes: Mutex<Lanes>,
 }
+
+type Lanes = HashMap<(BrokerId, Lane), Arc<tokio::sync::Mutex<LaneConnection>>>;
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +237,7 @@ impl Peers {
         Arc::clone(self.lock_lanes().entry((to, lane)).or_default())
     }
 
-    fn lock_lanes(&self) -> MutexGuard<'_, HashMap<(BrokerId, Lane), Arc<tokio::sync::Mutex<LaneConnection>>>> {
+    fn lock_lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -120,7 +120,8 @@ fn introduce(dispatcher: &Dispatcher, request: PrivateRequest<'_>) -> Result<Sta
             Ok(Started::Finished(Finished::Reply(reply(header, &response)?)))
         }
         Err(Refusal { code, message }) => {
-            tracing::info!(
+            // Strangers can cause it: the listener's warning, which is rationed, and the answer say it.
+            tracing::debug!(
                 address = %peer.address, broker = body.broker_id, error = code.name(), message,
                 "the introduction of a broker is refused"
             );

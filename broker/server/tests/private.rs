@@ -27,7 +27,9 @@ use odradek_server::net::connection::ConnectionLimits;
 use odradek_server::net::listener::{ConnectionCount, Listener};
 use odradek_server::peers::{ClusterSecret, ControllerClientError, Identity, Lane, PeerError, Peers, PeersSettings};
 use odradek_wire::client::{ClientOptions, Connection};
-use odradek_wire::messages::{CreatableTopic, CreateTopicsRequest, FetchRequest, MetadataRequest, ReplicaState};
+use odradek_wire::messages::{
+    CreatableTopic, CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataRequestTopic, ReplicaState,
+};
 use odradek_wire::private::{BrokerHeartbeatRequest, ChallengeRequest, PrivateApiKey, PrivateHeader};
 use odradek_wire::{ErrorCode, Message as _};
 use support::{Folder, SetClock, publish};
@@ -412,6 +414,30 @@ async fn a_clients_request_is_answered_by_the_controller_and_found_here() {
         assert!(one.broker.image().topic("orders").is_some(), "found here as soon as it is answered");
     }
     until("all is given back", || one.requests.used() == 0 && two.requests.used() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_missed_here_is_created_by_the_controller() {
+    let (mut one, mut two) = (Member::start(1).await, Member::start(2).await);
+    one.knows(&[&two]);
+    one.controls(following(3, 2), |_| {});
+    let asked = Arc::<Mutex<Vec<Command>>>::default();
+    let seen = Arc::clone(&asked);
+    two.controls(leading(3), move |ask| {
+        let Ask::Decide(command, answer) = ask else { return };
+        seen.lock().unwrap().push(*command);
+        let _ = answer.send(Ok(Decided { reply: created("orders"), epoch: 3, end: 0 }));
+    });
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { name: Some("orders".into()), ..MetadataRequestTopic::default() }]),
+        ..MetadataRequest::default()
+    };
+    let answer = connect(one.plain).await.call(request).await.unwrap();
+    assert_ne!(answer.topics[0].error_code, 0, "not there yet");
+    until("the controller is asked", || !asked.lock().unwrap().is_empty()).await;
+    let Command::CreateTopics(command) = &asked.lock().unwrap()[0] else { panic!("another command") };
+    let topic = &command.topics[0];
+    assert_eq!((&*topic.name, topic.partitions, topic.replication_factor), ("orders", -1, -1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,7 +138,7 @@ impl ControllerClient {
         deadline: Duration,
     ) -> Result<(ControllerEpoch, Result<HeartbeatReply, StaleHeartbeat>), ControllerClientError> {
         let request = commands::heartbeat(heartbeat);
-        let read = |response: &BrokerHeartbeatResponse| Ok(commands::read_heard(heartbeat, response));
+        let read = |response: &BrokerHeartbeatResponse| commands::read_heard(heartbeat, response);
         let here = || async {
             match self.here.heartbeat(heartbeat.clone()).await {
                 Ok((epoch, reply)) => Attempt::Answered(epoch, reply),
@@ -278,18 +278,19 @@ impl ControllerClient {
         loop {
             let seen = status.borrow_and_update().clone();
             let known = seen.controller.map(|controller| (seen.epoch, controller));
-            let target = known.max_by_epoch(hint.take());
+            let target = later(known, hint.take());
             let attempt = if seen.leads {
                 let abandoned = || Attempt::Unknown("no decision within the deadline".to_owned());
                 timeout_at(until, here()).await.unwrap_or_else(|_| abandoned())
-            } else if let Some((_, controller)) = target.filter(|(_, id)| *id != self.peers.identity().holder.broker_id)
+            } else if let Some((epoch, controller)) =
+                target.filter(|(_, id)| *id != self.peers.identity().holder.broker_id)
             {
                 let left = until.saturating_duration_since(Instant::now());
                 tokio::select! {
                     biased;
                     answer = self.peers.call(controller, lane, request, left) => self.judge(answer, &read),
                     // Who waits for one that is controller no more would wait for nothing.
-                    () = other_controller(&mut status, &seen) => {
+                    () = later_controller(&mut status, epoch) => {
                         Attempt::Unknown(format!("broker {controller} is controller no more"))
                     }
                 }
@@ -378,26 +379,17 @@ fn unavailable<T>(error: &ControllerUnavailable) -> Attempt<T> {
     }
 }
 
-/// Returns when a controller of a higher epoch than the one seen is known.
-async fn other_controller(status: &mut watch::Receiver<ControllerStatus>, seen: &ControllerStatus) {
-    let epoch = seen.epoch;
+/// Returns when a controller of a later epoch is known.
+async fn later_controller(status: &mut watch::Receiver<ControllerStatus>, epoch: ControllerEpoch) {
     if status.wait_for(|now| now.epoch > epoch && now.controller.is_some()).await.is_err() {
+        // The node has stopped: nothing is heard any more.
         std::future::pending::<()>().await;
     }
 }
 
-trait MaxByEpoch {
-    fn max_by_epoch(self, other: Self) -> Self;
-}
-
-impl MaxByEpoch for Option<Answered<BrokerId>> {
-    fn max_by_epoch(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(known), Some(hint)) if hint.0 > known.0 => Some(hint),
-            (None, hint) => hint,
-            (known, _) => known,
-        }
-    }
+/// The controller of the later epoch.
+fn later(known: Option<Answered<BrokerId>>, hint: Option<Answered<BrokerId>>) -> Option<Answered<BrokerId>> {
+    known.into_iter().chain(hint).reduce(|known, hint| if hint.0 > known.0 { hint } else { known })
 }
 
 /// A lane that is this request's alone.

@@ -148,19 +148,20 @@ pub(crate) fn heard(
         Ok(HeartbeatReply { caught_up, fenced, may_stop }) => {
             BrokerHeartbeatResponse { caught_up, fenced, may_stop, ..response }
         }
-        Err(StaleHeartbeat(..)) => BrokerHeartbeatResponse { stale: true, ..response },
+        Err(StaleHeartbeat(..)) => BrokerHeartbeatResponse { refusal: 1, ..response },
     }
 }
 
 pub(crate) fn read_heard(
     heartbeat: &Heartbeat,
     response: &BrokerHeartbeatResponse,
-) -> Result<HeartbeatReply, StaleHeartbeat> {
-    if response.stale {
-        return Err(StaleHeartbeat(heartbeat.broker_id, heartbeat.broker_epoch));
-    }
+) -> Result<Result<HeartbeatReply, StaleHeartbeat>, Impossible> {
     let BrokerHeartbeatResponse { caught_up, fenced, may_stop, .. } = *response;
-    Ok(HeartbeatReply { caught_up, fenced, may_stop })
+    match response.refusal {
+        0 => Ok(Ok(HeartbeatReply { caught_up, fenced, may_stop })),
+        1 => Ok(Err(StaleHeartbeat(heartbeat.broker_id, heartbeat.broker_epoch))),
+        _ => Err(Impossible("refusal")),
+    }
 }
 
 pub(crate) fn alter(command: &AlterPartition) -> AlterPartitionRequest {
@@ -234,13 +235,13 @@ pub(crate) fn altered(controller: ControllerAnswer, reply: AlterPartitionReply) 
                 recovering: altered.recovering,
                 ..state
             },
-            Err(error) => altered_error(&error, state),
+            Err(error) => altered_error(&error, &state),
         }
     });
     AlterPartitionResponse { partitions: partitions.collect(), ..response }
 }
 
-fn altered_error(error: &AlterPartitionError, state: AlteredPartitionState) -> AlteredPartitionState {
+fn altered_error(error: &AlterPartitionError, state: &AlteredPartitionState) -> AlteredPartitionState {
     let refuse = |refusal| AlteredPartitionState { refusal, ..state.clone() };
     match error {
         AlterPartitionError::UnknownTopicId => refuse(1),
@@ -332,10 +333,10 @@ pub(crate) fn read_allocate(request: &AllocateProducerIdsRequest) -> AllocatePro
 
 pub(crate) fn allocated(
     controller: ControllerAnswer,
-    reply: Result<ProducerIdBlock, AllocateProducerIdsError>,
+    reply: &Result<ProducerIdBlock, AllocateProducerIdsError>,
 ) -> AllocateProducerIdsResponse {
     let response = AllocateProducerIdsResponse { controller, ..AllocateProducerIdsResponse::default() };
-    match reply {
+    match *reply {
         Ok(ProducerIdBlock { first, len }) => AllocateProducerIdsResponse { first, len, ..response },
         Err(AllocateProducerIdsError::UnknownBroker(_)) => AllocateProducerIdsResponse { refusal: 1, ..response },
         Err(AllocateProducerIdsError::StaleBrokerEpoch { present, .. }) => {

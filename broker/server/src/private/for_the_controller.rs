@@ -81,7 +81,7 @@ pub(super) fn begin(
             Ok(waiting(header, charge, async move {
                 match decide(&broker, Command::AllocateProducerIds(commands::read_allocate(&request))).await {
                     Ok((controller, ControllerReply::AllocateProducerIds(block))) => {
-                        commands::allocated(controller, block)
+                        commands::allocated(controller, &block)
                     }
                     other => AllocateProducerIdsResponse {
                         controller: without(other),

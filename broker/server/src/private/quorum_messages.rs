@@ -389,6 +389,8 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut QuorumMessage);
+
     #[test]
     fn what_is_no_message_is_an_error() {
         let all = messages();
@@ -397,7 +399,7 @@ mod tests {
         assert_eq!(decode(none), Err(QuorumMessageError::Unknown));
         let two = QuorumMessage { announce: Some(QuorumEpoch { epoch: 1 }), ..first.clone() };
         assert_eq!(decode(two), Err(QuorumMessageError::Impossible("second body")));
-        let changes: [(&str, fn(&mut QuorumMessage)); 4] = [
+        let changes: [(&str, Change); 4] = [
             ("holder", |wire| wire.sender.broker_id = -1),
             ("holder", |wire| wire.sender.incarnation = "with space".into()),
             ("purpose", |wire| wire.fetch.as_mut().unwrap().purpose = 2),

@@ -28,8 +28,8 @@ pub struct BrokerHeartbeatRequest {
 pub struct BrokerHeartbeatResponse {
     /// Who answers.
     pub controller: ControllerAnswer,
-    /// The heartbeat is of no present registration: nothing below counts.
-    pub stale: bool,
+    /// 0, or 1 if the heartbeat is of no present registration: nothing below counts.
+    pub refusal: i8,
     /// It has applied its own registration.
     pub caught_up: bool,
     /// It may neither lead nor be in sync.

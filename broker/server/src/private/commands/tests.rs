@@ -84,7 +84,7 @@ fn heartbeats_and_their_answers_come_back() {
         Err(StaleHeartbeat(BrokerId(3), 44)),
     ];
     for reply in replies {
-        assert_eq!(read_heard(&command, &heard(ControllerAnswer::default(), reply)), reply);
+        assert_eq!(read_heard(&command, &heard(ControllerAnswer::default(), reply)), Ok(reply));
     }
 }
 
@@ -170,7 +170,7 @@ fn blocks_of_producer_ids_come_back() {
         Err(AllocateProducerIdsError::Exhausted),
     ];
     for reply in replies {
-        let response = allocated(ControllerAnswer::default(), reply.clone());
+        let response = allocated(ControllerAnswer::default(), &reply);
         assert_eq!(read_allocated(&command, &response), Ok(reply));
     }
     let empty = AllocateProducerIdsResponse { first: 1, ..AllocateProducerIdsResponse::default() };
