@@ -86,6 +86,9 @@ pub trait Disk: Send + Sync + Debug {
     /// Bytes an unprivileged process can still write on the file system that holds `path` (which must exist).
     fn free_bytes(&self, path: &Path) -> Result<u64, DiskError>;
 
+    /// Bytes of the file system that holds `path` (which must exist), free or not.
+    fn total_bytes(&self, path: &Path) -> Result<u64, DiskError>;
+
     /// Takes an exclusive lock on the file (created if missing, its bytes kept) without waiting.
     /// [`DiskErrorKind::Locked`] if another holder has it. The kernel frees it when the holder dies.
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError>;

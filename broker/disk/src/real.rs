@@ -32,6 +32,10 @@ fn at(operation: DiskOperation, path: &Path) -> impl FnOnce(io::Error) -> DiskEr
     move |source| DiskError::new(operation, path, source)
 }
 
+fn space(path: &Path) -> Result<rustix::fs::StatVfs, DiskError> {
+    rustix::fs::statvfs(path).map_err(|errno| DiskError::new(DiskOperation::Metadata, path, io::Error::from(errno)))
+}
+
 // === impl Disk ===
 
 impl Disk for RealDisk {
@@ -107,9 +111,13 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> Result<u64, DiskError> {
-        let space = rustix::fs::statvfs(path)
-            .map_err(|errno| DiskError::new(DiskOperation::Metadata, path, io::Error::from(errno)))?;
+        let space = space(path)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn total_bytes(&self, path: &Path) -> Result<u64, DiskError> {
+        let space = space(path)?;
+        Ok(space.f_blocks.saturating_mul(space.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {

@@ -313,6 +313,12 @@ impl Disk for SimulatedDisk {
         Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
     }
 
+    fn total_bytes(&self, path: &Path) -> Result<u64, DiskError> {
+        let mut state = lock(&self.state);
+        state.observe(DiskOperation::Metadata, path)?;
+        Ok(state.capacity.unwrap_or(u64::MAX))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
         drop(self.open(path, OpenMode::Create)?);
         let mut state = lock(&self.state);

@@ -54,6 +54,7 @@ fn contract(disk: &dyn Disk, root: &Path) {
     let names: Vec<String> = disk.list(&dir).expect("listed").into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["other"]);
     assert!(disk.free_bytes(&dir).expect("space") > 0);
+    assert!(disk.total_bytes(&dir).expect("space") >= disk.free_bytes(&dir).expect("space"));
 
     let held = disk.lock(&dir.join("lock")).expect("free");
     assert_eq!(disk.lock(&dir.join("lock")).expect_err("held").kind, DiskErrorKind::Locked);
@@ -183,4 +184,5 @@ fn a_full_disk_takes_what_fits_and_says_so() {
     assert_eq!(disk.free_bytes(Path::new("/")).expect("space"), 0, "the handle still reads it");
     drop(file);
     assert_eq!(disk.free_bytes(Path::new("/")).expect("space"), 10);
+    assert_eq!(disk.total_bytes(Path::new("/")).expect("space"), 10);
 }
