@@ -39,7 +39,9 @@ pub use alter_partition::{
     AlterPartition, AlterPartitionError, AlterPartitionRefusal, AlterPartitionReply, AlteredPartition,
     ProposedPartition, ProposedReplica,
 };
-pub use alter_settings::{AlterSettings, AlterSettingsError, ResourceChanges, SettingOperation, SettingsResource};
+pub use alter_settings::{
+    AlterSettings, AlterSettingsError, DYNAMIC_BROKER_SETTINGS, ResourceChanges, SettingOperation, SettingsResource,
+};
 pub use broker_state::{BrokerState, BrokerStateError, ChangeBrokerState, CordonBroker, UnregisterBroker};
 pub use create_partitions::{CreatePartitions, CreatePartitionsError, MorePartitions};
 pub use create_topics::{CreateTopicError, CreateTopics, CreatedTopic, MAX_PARTITIONS_PER_REQUEST, NewTopic};

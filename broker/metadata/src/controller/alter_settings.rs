@@ -20,7 +20,11 @@ use crate::records::{BrokerSettingRecord, TopicSettingRecord};
 use crate::{BrokerSettingsOf, Image, PartitionImage, Record, TopicImage};
 
 /// Settings of brokers that change without a restart: bytes a second that copying may take.
-const BROKER_SETTINGS: [&str; 2] = ["follower.replication.throttled.rate", "leader.replication.throttled.rate"];
+pub const DYNAMIC_BROKER_SETTINGS: [&str; 2] =
+    ["follower.replication.throttled.rate", "leader.replication.throttled.rate"];
+/// The throttle of copies between folders of one broker, of which there are none here. `kafka-reassign-partitions`
+/// deletes it together with the others when it is done, so to delete it is nothing to complain of.
+const FOLDER_THROTTLE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 /// Changes of one request: more than all settings of a thousand topics.
 const MAX_SETTING_CHANGES: usize = 20_000;
 /// Longest value (Kafka's bound).
@@ -189,9 +193,12 @@ fn alter_broker(
     };
     let mut records: Vec<Record> = Vec::new();
     for (name, operation) in changes {
-        if !BROKER_SETTINGS.contains(&name.as_str()) {
+        if name == FOLDER_THROTTLE && *operation == SettingOperation::Delete {
+            continue;
+        }
+        if !DYNAMIC_BROKER_SETTINGS.contains(&name.as_str()) {
             let name: String = name.chars().take(100).collect();
-            let known = BROKER_SETTINGS.join(", ");
+            let known = DYNAMIC_BROKER_SETTINGS.join(", ");
             let reason =
                 format!("broker setting {name:?} cannot be changed without a restart; those that can: {known}");
             return Err(AlterSettingsError::InvalidChange(reason));
