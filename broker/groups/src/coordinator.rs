@@ -6,6 +6,7 @@
 //! reach the journal only as whole generations.
 
 mod commit;
+mod describing;
 mod expiry;
 mod join;
 mod journalling;
@@ -15,6 +16,7 @@ mod rebalance;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use describing::{GroupDescription, GroupSummary, MemberDescription};
 use journalling::InFlight;
 use odradek_model::Timestamp;
 use tracing::debug;
@@ -66,21 +68,6 @@ pub struct GroupCoordinator {
     /// Keys whose value in a rewrite was refused elsewhere; see [`Self::appended`].
     uncorrected: BTreeSet<RecordKey>,
     effects: Vec<Effect>,
-}
-
-/// A group as listings show it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GroupSummary {
-    /// Its id.
-    pub group_id: Arc<str>,
-    /// Its state.
-    pub state: GroupState,
-    /// Empty for a group that only keeps offsets.
-    pub protocol_type: Arc<str>,
-    /// Its generation.
-    pub generation: i32,
-    /// Ids of its members.
-    pub members: Vec<Arc<str>>,
 }
 
 impl GroupCoordinator {
@@ -175,17 +162,6 @@ impl GroupCoordinator {
         self.rewriting = None;
         self.uncorrected.clear();
         self.take_effects()
-    }
-
-    /// The groups in the order of their ids.
-    pub fn groups(&self) -> impl Iterator<Item = GroupSummary> {
-        self.groups.values().map(|group| GroupSummary {
-            group_id: Arc::clone(&group.id),
-            state: group.state,
-            protocol_type: group.protocol_type.clone().unwrap_or_else(|| Arc::from("")),
-            generation: group.generation,
-            members: group.members.keys().cloned().collect(),
-        })
     }
 
     /// Bytes that [`Self::rewrite`] would write, with the overhead of a record each. What is not committed yet does not

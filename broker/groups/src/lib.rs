@@ -30,7 +30,7 @@ mod records;
 mod settings;
 mod timers;
 
-pub use coordinator::{GroupCoordinator, GroupSummary};
+pub use coordinator::{GroupCoordinator, GroupDescription, GroupSummary, MemberDescription};
 pub use error::{AppendError, GroupError};
 pub use group::GroupState;
 pub use journal::{journal_partition, must_hold_back, should_rewrite};

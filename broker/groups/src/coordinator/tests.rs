@@ -44,6 +44,7 @@ scenarios! {
     refused_appends
     restarting
     deleted_topics
+    describing
     rewriting
     loading
 }

@@ -123,7 +123,25 @@ impl Script {
                     writeln!(self.out, "  {id} {state} generation {} [{members}]", group.generation).expect("text");
                 }
             }
+            "describe" => self.describe(first),
             _ => self.request(verb, &args),
+        }
+    }
+
+    fn describe(&mut self, group: &str) {
+        let described = match self.coordinator.describe(group) {
+            Ok(described) => described,
+            Err(error) => return writeln!(self.out, "  {group} {error:?}").expect("text"),
+        };
+        let (state, kind, protocol) = (described.state.name(), &described.protocol_type, &described.protocol);
+        writeln!(self.out, "  {group} {state} {kind:?}/{protocol:?}").expect("text");
+        for member in described.members {
+            let instance = member.group_instance_id.map(|id| format!("@{id}")).unwrap_or_default();
+            let (id, client, host) = (member.member_id, member.client_id, member.client_host);
+            let assignment = String::from_utf8_lossy(&member.assignment).into_owned();
+            let metadata = member.metadata.len();
+            writeln!(self.out, "    {id}{instance} {client}{host} says {metadata} bytes, has {assignment:?}")
+                .expect("text");
         }
     }
 
