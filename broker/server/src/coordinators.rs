@@ -3,6 +3,7 @@
 //! journalled in that partition. A coordinator lives for one reign: it writes in its leader epoch alone, answers once the
 //! journal has what it wrote on all replicas in sync, and ends when another leads. It must not know requests of the wire.
 mod committing;
+mod describing;
 mod loading;
 mod moving;
 mod rewriting;

@@ -184,13 +184,23 @@ impl Dispatcher {
             ApiKey::Heartbeat => self.run(api::heartbeat::handle, inbound, peer),
             ApiKey::LeaveGroup => self.run(api::leave_group::handle, inbound, peer),
             ApiKey::SyncGroup => self.run(api::sync_group::handle, inbound, peer),
+            ApiKey::DescribeGroups => self.run(api::describe_groups::handle, inbound, peer),
+            ApiKey::ListGroups => self.run(api::list_groups::handle, inbound, peer),
             ApiKey::ApiVersions => self.run(api::api_versions::handle, inbound, peer),
             ApiKey::CreateTopics => self.run(api::create_topics::handle, inbound, peer),
             ApiKey::DeleteTopics => self.run(api::delete_topics::handle, inbound, peer),
             ApiKey::InitProducerId => self.run(api::init_producer_id::handle, inbound, peer),
             ApiKey::OffsetForLeaderEpoch => self.run(api::offset_for_leader_epoch::handle, inbound, peer),
             ApiKey::DescribeConfigs => self.run(api::describe_configs::handle, inbound, peer),
+            ApiKey::DescribeLogDirs => self.run(api::describe_log_dirs::handle, inbound, peer),
+            ApiKey::CreatePartitions => self.run(api::create_partitions::handle, inbound, peer),
+            ApiKey::ElectLeaders => self.run(api::elect_leaders::handle, inbound, peer),
+            ApiKey::IncrementalAlterConfigs => self.run(api::incremental_alter_configs::handle, inbound, peer),
+            ApiKey::AlterPartitionReassignments => self.run(api::alter_partition_reassignments::handle, inbound, peer),
+            ApiKey::ListPartitionReassignments => self.run(api::list_partition_reassignments::handle, inbound, peer),
             ApiKey::DescribeCluster => self.run(api::describe_cluster::handle, inbound, peer),
+            ApiKey::UnregisterBroker => self.run(api::unregister_broker::handle, inbound, peer),
+            ApiKey::DescribeTopicPartitions => self.run(api::describe_topic_partitions::handle, inbound, peer),
         }
     }
 }

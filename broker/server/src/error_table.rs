@@ -2,7 +2,10 @@
 //! The one table from our errors to Kafka's codes. Every match is exhaustive: a new error does not compile without
 //! its code.
 use odradek_groups::GroupError;
-use odradek_metadata::{CreateTopicError, DeleteTopicError};
+use odradek_metadata::{
+    AlterSettingsError, BrokerStateError, CreatePartitionsError, CreateTopicError, DeleteTopicError, ElectLeadersError,
+    ReassignmentError, SettingsResource,
+};
 use odradek_partition::{
     AppendError, AppendRefusal, FollowerFetchError, LeadershipError, ListOffsetsError, ProduceOutcome, ReadError,
 };
@@ -62,6 +65,61 @@ pub(crate) fn delete_topic_code(error: DeleteTopicError) -> ErrorCode {
         DeleteTopicError::UnknownName => ErrorCode::UnknownTopicOrPartition,
         DeleteTopicError::UnknownId => ErrorCode::UnknownTopicId,
         DeleteTopicError::NoReference | DeleteTopicError::Duplicate => ErrorCode::InvalidRequest,
+    }
+}
+
+/// Of new partitions.
+pub(crate) fn create_partitions_code(error: &CreatePartitionsError) -> ErrorCode {
+    match error {
+        CreatePartitionsError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        CreatePartitionsError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        CreatePartitionsError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        CreatePartitionsError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        CreatePartitionsError::Duplicate => ErrorCode::InvalidRequest,
+        CreatePartitionsError::TooManyPartitions => ErrorCode::PolicyViolation,
+    }
+}
+
+/// Of a change of settings. As in Kafka a setting of a broker that cannot take effect makes the request invalid, one of
+/// a topic the setting (`ConfigAdminManager.validateBrokerConfigChange`).
+pub(crate) fn alter_settings_code(resource: &SettingsResource, error: &AlterSettingsError) -> ErrorCode {
+    match (error, resource) {
+        (AlterSettingsError::UnknownTopic, _) => ErrorCode::UnknownTopicOrPartition,
+        (AlterSettingsError::UnknownBroker(_), _) => ErrorCode::BrokerIdNotRegistered,
+        (AlterSettingsError::InvalidSetting(_), _)
+        | (AlterSettingsError::InvalidChange(_), SettingsResource::Topic(_)) => ErrorCode::InvalidConfig,
+        (AlterSettingsError::InvalidChange(_), SettingsResource::Broker(_))
+        | (AlterSettingsError::Duplicate(_) | AlterSettingsError::TooMany, _) => ErrorCode::InvalidRequest,
+    }
+}
+
+/// Of a reassignment.
+pub(crate) fn reassignment_code(error: &ReassignmentError) -> ErrorCode {
+    match error {
+        ReassignmentError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        ReassignmentError::NoneInProgress => ErrorCode::NoReassignmentInProgress,
+        ReassignmentError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        ReassignmentError::ReplicationFactorChanged { .. } => ErrorCode::InvalidReplicationFactor,
+        ReassignmentError::Duplicate | ReassignmentError::TooMany => ErrorCode::InvalidRequest,
+    }
+}
+
+/// Of an election (rule 49).
+pub(crate) fn elect_leaders_code(error: &ElectLeadersError) -> ErrorCode {
+    match error {
+        ElectLeadersError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        ElectLeadersError::NotNeeded => ErrorCode::ElectionNotNeeded,
+        ElectLeadersError::PreferredLeaderNotAvailable(_) => ErrorCode::PreferredLeaderNotAvailable,
+        ElectLeadersError::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+        ElectLeadersError::TooMany => ErrorCode::RequestTimedOut,
+    }
+}
+
+/// Of a broker's unregistration.
+pub(crate) fn broker_state_code(error: &BrokerStateError) -> ErrorCode {
+    match error {
+        BrokerStateError::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
+        BrokerStateError::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
     }
 }
 

@@ -58,6 +58,15 @@ struct Checkpoints {
     log_starts: PartitionOffsets,
 }
 
+/// The volume that the folder is on, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeSpace {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What this process can still write.
+    pub free_bytes: u64,
+}
+
 /// Which log to open.
 #[derive(Debug)]
 pub struct WantedLog<'a> {
@@ -142,6 +151,17 @@ impl ReplicaFolder {
         let (local, settings) = (wanted.local.clone(), PartitionSettings::new(wanted.settings));
         let partition = Partition::new(id, local, settings, Box::new(log), high_watermark);
         Ok((partition, report))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How large the volume is that it is on, and how much is free.
+    pub fn space(&self) -> Result<VolumeSpace, DiskError> {
+        let free_bytes = self.disk.free_bytes(&self.path)?;
+        Ok(VolumeSpace { total_bytes: self.disk.total_bytes(&self.path)?, free_bytes })
     }
 
     /// Bytes in a partition's folder, for the progress of recovery.

@@ -6,6 +6,10 @@ use crate::settings::BrokerSettings;
 
 /// Given for the topic.
 pub(crate) const TOPIC: i8 = 1;
+/// Given for the broker while it runs.
+pub(crate) const DYNAMIC_BROKER: i8 = 2;
+/// Given for all brokers while they run.
+pub(crate) const DYNAMIC_DEFAULT: i8 = 3;
 /// From the broker's configuration.
 pub(crate) const STATIC_BROKER: i8 = 4;
 /// Kafka's default.

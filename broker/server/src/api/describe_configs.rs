@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! DescribeConfigs (32): the settings of topics and of this broker, where each value comes from, and what would hold
-//! without it (rule 48).
+//! DescribeConfigs (32): the settings of topics, of this broker and of all brokers, where each value comes from, and what
+//! would hold without it (rule 48).
 use std::sync::Arc;
 
-use odradek_metadata::{TopicImage, topic_setting_is_in_force};
+use odradek_metadata::{
+    BrokerSettingsOf, DYNAMIC_BROKER_SETTINGS, Image, REPLICATION_FEATURE_LEVEL, TopicImage, topic_setting_is_in_force,
+};
 use odradek_model::{SettingKind, TopicName, TopicSettings};
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
@@ -13,7 +15,7 @@ use odradek_wire::messages::{
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Call};
-use crate::setting_source::{DEFAULT, STATIC_BROKER, TOPIC, of_broker, of_topic};
+use crate::setting_source::{DEFAULT, DYNAMIC_BROKER, DYNAMIC_DEFAULT, STATIC_BROKER, TOPIC, of_broker, of_topic};
 use crate::settings::{BROKER_SETTINGS, SettingType};
 
 /// Resource types.
@@ -111,9 +113,15 @@ fn topic(broker: &Broker, name: &str) -> Outcome {
 }
 
 fn this_broker(broker: &Broker, name: &str) -> Outcome {
-    // The empty name is the cluster's default for brokers: nothing dynamic is there yet.
+    let image = broker.image();
+    // The empty name is what was given for all brokers, and nothing else.
     if name.is_empty() {
-        return Ok(Vec::new());
+        let given = DYNAMIC_BROKER_SETTINGS.iter().map(|name| {
+            let mut config = unlimited(name);
+            change_while_running(&mut config, &image, &[(BrokerSettingsOf::AllBrokers, DYNAMIC_DEFAULT)]);
+            config
+        });
+        return Ok(given.filter(|config| config.config_source == DYNAMIC_DEFAULT).collect());
     }
     if name.parse() != Ok(broker.id.0) {
         let message = format!("unexpected broker id, expected {} or the empty text, got {name}", broker.id);
@@ -154,9 +162,46 @@ fn this_broker(broker: &Broker, name: &str) -> Outcome {
     });
     let id = broker.id.to_string();
     let mut configs: Vec<_> = own.chain(topics).collect();
+    // Nothing obeys them before brokers replicate.
+    if image.feature_level() >= REPLICATION_FEATURE_LEVEL {
+        let own = (BrokerSettingsOf::Broker(broker.id), DYNAMIC_BROKER);
+        for name in DYNAMIC_BROKER_SETTINGS {
+            let at = configs.iter().position(|config| *config.name == *name);
+            let mut config = at.map_or_else(|| unlimited(name), |at| configs.swap_remove(at));
+            change_while_running(&mut config, &image, &[own, (BrokerSettingsOf::AllBrokers, DYNAMIC_DEFAULT)]);
+            configs.push(config);
+        }
+    }
     configs.push(describe("node.id", id.clone(), &id, INT, "The id of this broker."));
     configs.sort_by_key(|config| config.name.to_string());
     Ok(configs)
+}
+
+/// A rate that nobody has given.
+fn unlimited(name: &str) -> DescribeConfigsResourceResult {
+    let value = i64::MAX.to_string();
+    DescribeConfigsResourceResult {
+        name: name.into(),
+        synonyms: vec![synonym(name, &value, DEFAULT)],
+        value: Some(value.into()),
+        read_only: false,
+        config_source: DEFAULT,
+        is_sensitive: false,
+        config_type: LONG,
+        documentation: Some("Bytes a second that copying throttled replicas may take.".into()),
+    }
+}
+
+/// Puts what was given for brokers while they run before all else; the first of these places wins.
+fn change_while_running(config: &mut DescribeConfigsResourceResult, image: &Image, places: &[(BrokerSettingsOf, i8)]) {
+    let name = config.name.clone();
+    let given = places
+        .iter()
+        .filter_map(|(of, source)| image.broker_settings(*of)?.get(&*name).map(|value| synonym(&name, value, *source)));
+    config.synonyms.splice(0..0, given);
+    config.read_only = false;
+    config.value.clone_from(&config.synonyms[0].value);
+    config.config_source = config.synonyms[0].source;
 }
 
 fn topic_type(kind: SettingKind) -> i8 {

@@ -1,33 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One file per API key: each turns one request into one answer. They must not know sockets, frames or each other.
 #![expect(clippy::needless_pass_by_value, reason = "every handler has the same signature: it owns its request")]
+pub(crate) mod alter_partition_reassignments;
 pub(crate) mod api_versions;
+pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
+pub(crate) mod describe_groups;
+pub(crate) mod describe_log_dirs;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod elect_leaders;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod heartbeat;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leave_group;
+pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
+pub(crate) mod list_partition_reassignments;
 pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
+pub(crate) mod unregister_broker;
 
 use std::sync::Arc;
 
+use odradek_metadata::{Command, Reply};
 use odradek_model::TopicId;
 use odradek_partition::Isolation;
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{LeaderIdAndEpoch, NodeEndpoint};
 
 use crate::broker::Broker;
+use crate::error_table::controller_code;
 use crate::replica::Replica;
 use crate::replicas::TopicReplicas;
 
@@ -72,6 +84,22 @@ fn current_leader(
     });
     let leader_id = partition.leader.map_or(-1, |leader| leader.0);
     (LeaderIdAndEpoch { leader_id, leader_epoch: partition.leader_epoch }, node)
+}
+
+/// Why something was refused: Kafka's code and the reason in words.
+type Refusal = (ErrorCode, String);
+
+/// Has the controller decide. A refusal is one of the request as a whole: nobody decides, or the cluster is not upgraded
+/// yet.
+async fn decide(broker: &Broker, command: Command) -> Result<Reply, Refusal> {
+    match broker.decide(command).await {
+        Ok(Reply::FeatureLevelTooLow { needed, present }) => {
+            let message = format!("the cluster is at feature level {present}, and this needs {needed}");
+            Err((ErrorCode::UnsupportedVersion, message))
+        }
+        Ok(reply) => Ok(reply),
+        Err(error) => Err((controller_code(&error), error.to_string())),
+    }
 }
 
 /// Runs work that may wait for the disk on a thread that may block.

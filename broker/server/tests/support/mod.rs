@@ -3,9 +3,12 @@
 //! sockets and controller, and requests to it.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 #![allow(dead_code, reason = "each test binary uses a part")]
+pub(crate) mod cluster;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use odradek_disk::{BeginningCall, Disk, SimulatedDisk};
@@ -30,6 +33,7 @@ use odradek_server::replicas::TopicReplicas;
 use odradek_server::settings::BrokerSettings;
 use odradek_wire::{Request, RequestHeader, frame};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Lets syncs through, or not.
@@ -258,6 +262,15 @@ pub(crate) fn answer<R: Request>(broker: &Arc<Broker>, request: &R, version: i16
         Started::Finished(finished) => decode::<R>(finished, version),
         Started::Waiting(_) => panic!("the answer is not there at once"),
     }
+}
+
+/// The answer to a request, at once or later.
+pub(crate) async fn later<R: Request>(broker: &Arc<Broker>, request: &R, version: i16) -> R::Response {
+    let finished = match start(broker, request, version) {
+        Started::Finished(finished) => finished,
+        Started::Waiting(waiting) => timeout(Duration::from_secs(20), waiting).await.expect("an answer"),
+    };
+    decode::<R>(finished, version)
 }
 
 pub(crate) fn decode<R: Request>(finished: Finished, version: i16) -> R::Response {

@@ -228,13 +228,23 @@ apis! {
     Heartbeat = 12, heartbeat, HeartbeatRequest, HeartbeatResponse;
     LeaveGroup = 13, leave_group, LeaveGroupRequest, LeaveGroupResponse;
     SyncGroup = 14, sync_group, SyncGroupRequest, SyncGroupResponse;
+    DescribeGroups = 15, describe_groups, DescribeGroupsRequest, DescribeGroupsResponse;
+    ListGroups = 16, list_groups, ListGroupsRequest, ListGroupsResponse;
     ApiVersions = 18, api_versions, ApiVersionsRequest, ApiVersionsResponse;
     CreateTopics = 19, create_topics, CreateTopicsRequest, CreateTopicsResponse;
     DeleteTopics = 20, delete_topics, DeleteTopicsRequest, DeleteTopicsResponse;
     InitProducerId = 22, init_producer_id, InitProducerIdRequest, InitProducerIdResponse;
     OffsetForLeaderEpoch = 23, offset_for_leader_epoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
     DescribeConfigs = 32, describe_configs, DescribeConfigsRequest, DescribeConfigsResponse;
+    DescribeLogDirs = 35, describe_log_dirs, DescribeLogDirsRequest, DescribeLogDirsResponse;
+    CreatePartitions = 37, create_partitions, CreatePartitionsRequest, CreatePartitionsResponse;
+    ElectLeaders = 43, elect_leaders, ElectLeadersRequest, ElectLeadersResponse;
+    IncrementalAlterConfigs = 44, incremental_alter_configs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+    AlterPartitionReassignments = 45, alter_partition_reassignments, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    ListPartitionReassignments = 46, list_partition_reassignments, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
     DescribeCluster = 60, describe_cluster, DescribeClusterRequest, DescribeClusterResponse;
+    UnregisterBroker = 64, unregister_broker, UnregisterBrokerRequest, UnregisterBrokerResponse;
+    DescribeTopicPartitions = 75, describe_topic_partitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
 }
 
 impl ApiKey {
