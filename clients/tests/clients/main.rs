@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Unchanged clients against a running broker: one file per client, one broker per check.
 
+mod admin;
 mod console;
 mod files;
 mod kcat;
