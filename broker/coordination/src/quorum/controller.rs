@@ -279,6 +279,14 @@ impl<S: QuorumStorage> QuorumMember<S> {
 
     // === voters ===
 
+    /// Something happened that may call for other voters, or allow what had to wait.
+    pub(super) fn voters_due_now(&mut self) {
+        let now = self.now;
+        if let Some(controlling) = self.controlling() {
+            controlling.voters_due_at = now;
+        }
+    }
+
     /// Changes the voters by one, if policy wants it and rule 6 allows it now.
     fn consider_voters(&mut self) {
         let settled = self.storage.voter_sets().pending.is_empty() && !self.lease.is_writing();

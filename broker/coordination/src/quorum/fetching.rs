@@ -50,6 +50,14 @@ impl Fetching {
         *self = Self { next_at: now, ..Self::default() };
     }
 
+    /// The controller leads now. What it was asked before may be answered by "not yet".
+    pub(super) fn announced(&mut self, now: u64) {
+        if self.download.is_none() {
+            self.in_flight = None;
+        }
+        self.next_at = now;
+    }
+
     pub(super) fn connection_lost(&mut self, broker: BrokerId, retry_at: u64) {
         if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.to == broker) {
             self.in_flight = None;

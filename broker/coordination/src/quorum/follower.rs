@@ -21,6 +21,9 @@ use crate::{LeaseView, Voter};
 pub(super) struct Inquiry {
     request: RequestId,
     started_at: u64,
+    /// The version of the newest view when it began: what everyone says before a take must be said after that of which
+    /// the take is the next version.
+    version: String,
     everyone: bool,
     waiting: BTreeSet<BrokerId>,
     /// Whether each hears the controller.
@@ -59,7 +62,6 @@ impl<S: QuorumStorage> QuorumMember<S> {
         }
         if self.hears() {
             if let Some(follower) = self.follower() {
-                follower.inquiry = None;
                 follower.recovery = None;
             }
         } else {
@@ -100,7 +102,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
                     if !self.hears() {
                         self.recovery_timers();
                     }
-                } else {
+                } else if !self.lease.is_doubtful {
                     self.consider_taking();
                 }
             }
@@ -121,7 +123,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         let voters: super::VoterSet = view.voters.iter().copied().collect();
         let unchanged_at = self.lease.changed_at + self.settings.lease_duration_ms;
         let holder_broker = view.holder.as_ref().map(|holder| holder.broker_id);
-        let (others_without, asked_everyone) = self.inquiry_result(&voters);
+        let (others_without, asked_everyone) = self.inquiry_result(&voters, &view.version);
         let situation = Situation {
             holder: view.holder.as_ref(),
             voters: &voters,
@@ -140,23 +142,24 @@ impl<S: QuorumStorage> QuorumMember<S> {
         }
         match decision {
             TakeDecision::Wait => {
+                let now = self.now;
                 if let Some(follower) = self.follower() {
                     follower.inquiry = None;
+                    follower.inquire_at = now;
                 }
                 if !situation.hears && !situation.lease_unchanged {
                     self.due(unchanged_at);
                 }
             }
-            TakeDecision::AskVoters => self.inquire(false, voters.iter().map(|voter| voter.broker_id).collect()),
-            TakeDecision::AskEveryone => self.inquire(true, self.peers()),
+            TakeDecision::AskVoters => {
+                self.inquire(false, voters.iter().map(|voter| voter.broker_id).collect(), view.version);
+            }
+            TakeDecision::AskEveryone => self.inquire(true, self.peers(), view.version),
             TakeDecision::Take => self.take_lease(&view),
         }
     }
 
     fn take_lease(&mut self, view: &LeaseView) {
-        if let Some(follower) = self.follower() {
-            follower.inquiry = None;
-        }
         let epoch = self.next_epoch();
         info!(epoch, holder = ?view.holder, "taking the controller Lease");
         let (me, voter) = (self.me.clone(), self.voter);
@@ -166,44 +169,58 @@ impl<S: QuorumStorage> QuorumMember<S> {
         });
     }
 
-    /// Asks, unless it is asking already or asked a moment ago.
-    fn inquire(&mut self, everyone: bool, mut asked: BTreeSet<BrokerId>) {
+    /// Asks, unless it is asking already or asked a moment ago. Everyone is asked anew when the Lease has changed.
+    fn inquire(&mut self, everyone: bool, mut asked: BTreeSet<BrokerId>, version: String) {
         asked.remove(&self.me.broker_id);
-        let valid_ms = 2 * self.settings.retry_ms;
+        let wait_ms = self.inquiry_wait_ms();
         let now = self.now;
         let Some(follower) = self.follower() else { return };
-        if let Some(inquiry) = &follower.inquiry
-            && inquiry.everyone == everyone
-            && now < inquiry.started_at + valid_ms
+        let inquiry = follower.inquiry.as_ref().filter(|inquiry| inquiry.everyone == everyone);
+        let outdated = inquiry.is_some_and(|inquiry| everyone && inquiry.version != version);
+        if let Some(inquiry) = inquiry
+            && !outdated
+            && now < inquiry.started_at + wait_ms
         {
-            let over_at = inquiry.started_at + valid_ms;
+            let over_at = inquiry.started_at + wait_ms;
             self.due(over_at);
             return;
         }
         let inquire_at = follower.inquire_at;
-        if !self.due(inquire_at) {
+        if !outdated && !self.due(inquire_at) {
             return;
         }
         let request = self.new_request();
-        let pause = valid_ms + self.random.below(valid_ms);
+        let pause = wait_ms + self.random.below(wait_ms);
+        // Nobody waits for whom a probe did not reach; should it be there after all, its answer counts.
+        let waiting = asked.iter().copied().filter(|broker| !self.is_unreachable(*broker)).collect();
+        // If that leaves nobody, the result is there already.
+        self.due(now);
         if let Some(follower) = self.follower() {
             follower.inquire_at = now + pause;
-            let (waiting, answers) = (asked.clone(), BTreeMap::new());
-            follower.inquiry = Some(Inquiry { request, started_at: now, everyone, waiting, answers });
+            let answers = BTreeMap::new();
+            follower.inquiry = Some(Inquiry { request, started_at: now, version, everyone, waiting, answers });
         }
         for broker in asked {
             self.send(broker, request, MessageBody::AskStatus);
         }
     }
 
-    /// Other voters that hear nobody, and whether everyone was asked.
-    fn inquiry_result(&self, voters: &super::VoterSet) -> (usize, bool) {
+    /// How long answers to an inquiry are waited for.
+    fn inquiry_wait_ms(&self) -> u64 {
+        2 * self.settings.retry_ms
+    }
+
+    /// Other voters that hear nobody, and whether everyone was asked since the view of this version was there. A take
+    /// that was refused is repeated on the same answers while they are fresh.
+    fn inquiry_result(&self, voters: &super::VoterSet, version: &str) -> (usize, bool) {
         let Role::Follower(Follower { inquiry, .. }) = &self.role else { return (0, false) };
-        let Some(inquiry) = inquiry else { return (0, self.peers().is_empty()) };
+        let wait_ms = self.inquiry_wait_ms();
+        let fresh = |inquiry: &&Inquiry| self.now < inquiry.started_at + 2 * wait_ms;
+        let Some(inquiry) = inquiry.as_ref().filter(fresh) else { return (0, self.peers().is_empty()) };
         let without = |(voter, hears): &(&Voter, &bool)| !**hears && voters.contains(voter);
-        let waited = self.now >= inquiry.started_at + 2 * self.settings.retry_ms - 1;
-        let asked_everyone = inquiry.everyone && (inquiry.waiting.is_empty() || waited);
-        (inquiry.answers.iter().filter(without).count(), asked_everyone)
+        let waited = self.now >= inquiry.started_at + wait_ms;
+        let all = inquiry.everyone && inquiry.version == version && (inquiry.waiting.is_empty() || waited);
+        (inquiry.answers.iter().filter(without).count(), all)
     }
 
     pub(super) fn inquiry_unreachable(&mut self, broker: BrokerId) {

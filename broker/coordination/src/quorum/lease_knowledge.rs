@@ -38,6 +38,13 @@ struct Read {
     controller: Promise,
 }
 
+#[derive(Debug)]
+struct Write {
+    call: LeaseCall,
+    kind: WriteKind,
+    base: Option<LeaseView>,
+}
+
 /// What was found where the Lease should be: nothing, or what is not it (rule 10).
 #[derive(Clone, Debug)]
 pub(super) struct InPlaceOfLease(pub(super) Option<LeaseView>);
@@ -60,7 +67,9 @@ pub(super) struct LeaseKnowledge {
     read: Option<Read>,
     read_wanted: bool,
     last_read_at: Option<u64>,
-    write: Option<(LeaseCall, WriteKind)>,
+    write: Option<Write>,
+    /// A write failed, and what stands there since then is not known: no take before it is.
+    pub(super) is_doubtful: bool,
     next_call: LeaseCall,
 }
 
@@ -137,7 +146,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
     pub(super) fn write_lease_over(&mut self, kind: WriteKind, base: Option<LeaseView>, change: LeaseChange) {
         assert!(self.lease.write.is_none(), "one write at a time");
         let call = self.new_call();
-        self.lease.write = Some((call, kind));
+        self.lease.write = Some(Write { call, kind, base: base.clone() });
         self.effects.push(Effect::WriteLease { call, base, change });
     }
 
@@ -151,6 +160,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             }
             Ok(found) => {
                 self.lease_answered();
+                self.lease.is_doubtful = false;
                 match found {
                     Some(view) if self.is_acceptable(&view, read.known.as_ref(), &read.controller) => {
                         // A newer view may have come while the read was under way.
@@ -186,7 +196,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
     }
 
     pub(super) fn lease_written(&mut self, call: LeaseCall, outcome: Result<WriteOutcome, String>) {
-        let Some((_, kind)) = self.lease.write.take_if(|(number, _)| *number == call) else { return };
+        let Some(Write { kind, base, .. }) = self.lease.write.take_if(|write| write.call == call) else { return };
         match outcome {
             Ok(WriteOutcome::Written(view)) => {
                 self.lease_answered();
@@ -196,23 +206,30 @@ impl<S: QuorumStorage> QuorumMember<S> {
                     self.accept_view(view.clone());
                     self.write_landed(kind, &view);
                 }
+                self.voters_due_now();
             }
             // Also a refusal may be the answer to a repetition of a request that had landed: the Lease itself tells.
             Ok(WriteOutcome::Refused) => {
                 self.lease_answered();
+                // Unless the newer view came while the write was under way.
+                self.lease.is_doubtful = self.lease.newest == base;
                 self.want_lease_read();
             }
             Ok(WriteOutcome::Unknown(reason)) => {
                 warn!(?kind, reason, "the outcome of a write of the controller Lease is unknown");
-                self.lease.reachable = false;
-                self.want_lease_read();
+                self.lease_call_failed();
             }
             Err(reason) => {
                 warn!(?kind, reason, "the controller Lease could not be written");
-                self.lease.reachable = false;
-                self.want_lease_read();
+                self.lease_call_failed();
             }
         }
+    }
+
+    fn lease_call_failed(&mut self) {
+        self.lease.reachable = false;
+        self.lease.is_doubtful = true;
+        self.want_lease_read();
     }
 
     fn write_landed(&mut self, kind: WriteKind, view: &LeaseView) {
@@ -268,6 +285,8 @@ impl<S: QuorumStorage> QuorumMember<S> {
     fn lease_has_fallen(&mut self, found: Option<LeaseView>) {
         if self.lease.fallen.is_none() {
             warn!(?found, "the controller Lease is missing, replaced or older than what was seen of it");
+            // A controller puts it back at once.
+            self.lease.renew_at = self.now;
         }
         match &mut self.role {
             Role::Candidate(candidate) if candidate.lease_base.is_some() => {
@@ -283,6 +302,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
     fn accept_view(&mut self, view: LeaseView) {
         if self.lease.newest.as_ref().is_none_or(|newest| view.order(newest) != ViewOrder::Same) {
             self.lease.changed_at = self.now;
+            self.lease.is_doubtful = false;
         }
         self.store_voters_of(&view);
         self.hear_of(&Promise { epoch: view.epoch, holder: view.holder.clone() });

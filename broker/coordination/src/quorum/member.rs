@@ -359,9 +359,15 @@ impl<S: QuorumStorage> QuorumMember<S> {
         let Some(contact) = self.contacts.get_mut(&broker) else { return };
         let Some(since) = contact.probing_since.take() else { return };
         // What was heard since the probe began is newer than its failure.
-        if !alive && contact.heard_at.is_none_or(|heard| heard <= since) {
-            contact.unreachable = true;
+        if alive || contact.heard_at.is_some_and(|heard| heard > since) {
+            return;
         }
+        contact.unreachable = true;
+        if self.known.holder.as_ref().is_some_and(|holder| holder.broker_id == broker) {
+            // A take that is based on an old view is refused.
+            self.want_lease_read();
+        }
+        self.voters_due_now();
     }
 
     // === messages ===
@@ -380,6 +386,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
             contact.unreachable = false;
         }
         let Message { sender, request, body, .. } = message;
+        if self.known.holder.as_ref().is_some_and(|holder| holder.broker_id == from && *holder != sender) {
+            // Another process of that broker: the one that led is gone, though its address answers. Should this be a
+            // late message of an earlier process, then the next answer of the controller corrects it.
+            self.controller_heard_at = None;
+        }
         match body {
             MessageBody::Fetch(fetch) => self.fetch_received(&sender, voter, request, &fetch),
             MessageBody::Fetched(answer) => self.fetched(&sender, request, answer),
@@ -396,7 +407,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.hear_of(&Promise { epoch, holder: Some(sender.clone()) });
                 self.heard_controller(&sender);
                 if self.known.holder.as_ref() == Some(&sender) {
-                    self.fetching.next_at = self.now;
+                    self.fetching.announced(self.now);
                 }
             }
             MessageBody::HandOver(view) => self.lease_seen(view),
@@ -532,13 +543,15 @@ impl<S: QuorumStorage> QuorumMember<S> {
             if self.stopped {
                 return;
             }
+            let role = std::mem::discriminant(&self.role);
             self.lease_timers();
             match &self.role {
                 Role::Follower(_) => self.follower_timers(),
                 Role::Candidate(_) => self.candidate_timers(),
                 Role::Controller(_) => self.controller_timers(),
             }
-            if !self.fired {
+            // A new role has timers of its own.
+            if !self.fired && role == std::mem::discriminant(&self.role) {
                 return;
             }
         }

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One member in single situations, each named for the rule that it shows. Random histories are in `sim/`.
 
+mod cluster;
+mod fallen_lease;
+mod handing_over;
+mod outcomes;
 mod storage;
+mod taking;
 
 use odradek_model::{BrokerId, ClusterId, DirectoryId};
 use storage::TestStorage;
@@ -127,6 +132,7 @@ impl Bench {
         let mut bench = Self::new(brokers, storage);
         bench.lease_is(Some(&view(3, 5, None, voters)));
         bench.pass(600);
+        bench.lease_is(Some(&view(3, 5, None, voters)));
         bench.land(6);
         bench
     }

@@ -10,7 +10,7 @@ use super::super::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, 
 use crate::Holder;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TestStorage {
     promise: Promise,
     voter_sets: VoterSets,
@@ -26,6 +26,10 @@ impl StorageError for Infallible {
 impl TestStorage {
     pub(super) fn with(promise: Promise, epochs: &[ControllerEpoch]) -> Self {
         Self { promise, epochs: epochs.to_vec(), ..Self::default() }
+    }
+
+    pub(super) fn knowing(self, voter_sets: VoterSets) -> Self {
+        Self { voter_sets, ..self }
     }
 
     pub(super) fn batch(epoch: ControllerEpoch, base_offset: Offset, count: Offset) -> LogBatch {
