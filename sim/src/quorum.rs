@@ -9,7 +9,9 @@
 //!
 //! The budget of faults that the protocol must survive: at most one emptied folder among the voters at a time, with
 //! another voter that has what it had; the Lease is rolled back or deleted only while all brokers have seen its present
-//! voters, so that it names at most one set too old.
+//! voters. It may come back with an earlier epoch and earlier voters, but never without voters.
+//!
+//! [`Tally`] counts what really happened, and the tests demand that every kind of fault did.
 
 mod lease_api;
 mod memory_storage;
@@ -17,6 +19,7 @@ mod oracle;
 mod profile;
 mod run;
 mod store;
+mod tally;
 mod world;
 
 pub use lease_api::LeaseApi;
@@ -24,3 +27,4 @@ pub use memory_storage::{MemoryDisk, MemoryStorage};
 pub use oracle::{Oracle, Violation};
 pub use profile::{Planted, Profile};
 pub use run::{Outcome, run};
+pub use tally::{Happening, Tally};

@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "figures for whoever reads the run")]
 
 use odradek_coordination::quorum::PlantedBug;
-use odradek_sim::quorum::{Outcome, Planted, Profile, run};
+use odradek_sim::quorum::{Outcome, Planted, Profile, Tally, run};
 
 /// Histories in `make test`: seconds.
 const SEEDS: std::ops::Range<u64> = 0..150;
@@ -26,16 +26,20 @@ fn explain(seed: u64, profile: &Profile, outcome: &Outcome) -> String {
 
 #[test]
 fn random_histories_keep_what_was_committed_and_go_on_after_healing() {
-    let (mut committed, mut events) = (0, 0);
+    let (mut committed, mut events, mut tally) = (0, 0, Tally::default());
     for seed in seeds() {
         let profile = Profile::of_seed(seed);
         let outcome = run(seed, &profile, false);
         assert!(outcome.violation.is_none(), "{}", explain(seed, &profile, &outcome));
         committed += outcome.committed;
         events += outcome.events;
+        tally += &outcome.tally;
     }
-    println!("{committed} records committed in {events} events");
+    println!("{committed} records committed in {events} events\n{}", tally.lines());
     assert!(committed > 0);
+    if seeds().count() >= SEEDS.count() {
+        assert_eq!(tally.missing(), [], "a fault that never occurs tests nothing");
+    }
 }
 
 /// The first seed that finds it.
@@ -84,8 +88,12 @@ fn every_planted_mistake_is_found() {
 
 #[test]
 fn the_same_seed_gives_the_same_history() {
-    for seed in 0..5 {
+    let (mut real_logs, mut falls) = (0, 0);
+    for seed in 0..12 {
         let profile = Profile::of_seed(seed);
+        real_logs += usize::from(profile.real_log);
+        falls += usize::from(profile.lease_falls);
         assert_eq!(run(seed, &profile, true), run(seed, &profile, true), "seed {seed}");
     }
+    assert!(real_logs > 0 && falls > 0, "{real_logs} with real logs, {falls} with a falling Lease");
 }

@@ -2,7 +2,7 @@
 //! The quorum of the metadata log: who is controller, and what is committed. A state machine without I/O.
 //!
 //! [`QuorumMember`] is one broker's part: a follower, a candidate, or the controller. It holds the rules of the
-//! coordination protocol (decision 3), each where it stands in the code:
+//! coordination protocol (decision 4), each where it stands in the code:
 //!
 //! | rule | where |
 //! |---|---|

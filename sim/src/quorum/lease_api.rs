@@ -87,14 +87,19 @@ impl LeaseApi {
         self.lease = None;
     }
 
-    /// A restored backup: an earlier state with the same voters, under a version of its own.
-    pub fn roll_back(&mut self, steps: usize) -> bool {
-        let Some(present) = self.lease.clone() else { return false };
-        let mut earlier = self.history.iter().rev().filter(|view| view.voters == present.voters);
-        let Some(view) = earlier.nth(steps).cloned() else { return false };
+    /// A restored backup: an earlier state under a version of its own; what was there before. `same_voters` keeps to
+    /// states with the present voters. Nothing is done if there is no such state.
+    pub fn roll_back(&mut self, steps: usize, same_voters: bool) -> Option<LeaseView> {
+        let present = self.lease.clone()?;
+        let order = |view: &LeaseView| (view.epoch, view.sequence);
+        let is_earlier = |view: &&LeaseView| {
+            let acceptable = view.voters == present.voters || (!same_voters && !view.voters.is_empty());
+            acceptable && order(view) < order(&present)
+        };
+        let view = self.history.iter().rev().filter(is_earlier).nth(steps - 1).cloned()?;
         let version = self.version();
         self.lease = Some(LeaseView { version, ..view });
-        true
+        Some(present)
     }
 
     /// A stranger edits the holder and nothing else.

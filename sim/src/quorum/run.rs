@@ -7,11 +7,14 @@ use odradek_coordination::Voter;
 use odradek_coordination::quorum::Input;
 
 use super::world::{Trouble, World};
-use super::{Profile, Violation};
+use super::{Happening, Profile, Tally, Violation};
 
 /// After healing, so long until a controller leads and commits: a voter's session, a Lease's duration, a back-off, and
 /// the replacement of dead voters, with room.
 const PROGRESS_WITHIN_MS: u64 = 60_000;
+/// How often the fall of the Lease waits for a quiet moment: some seconds, so that it comes in most of the runs that are
+/// to have it.
+const LEASE_FALL_ATTEMPTS: u32 = 20;
 /// Events of a run; far more are a storm.
 const MAX_EVENTS: u64 = 2_000_000;
 
@@ -26,6 +29,8 @@ pub struct Outcome {
     pub events: u64,
     /// A number for the whole history.
     pub hash: u64,
+    /// What happened how often.
+    pub tally: Tally,
     /// The history, if wanted.
     pub story: Vec<String>,
 }
@@ -40,6 +45,8 @@ enum Later {
     LeaseMend(usize),
     Kill(usize),
     Trouble(usize, Trouble),
+    /// The Lease falls, unless it has to wait so often once more.
+    LeaseFalls(u32),
 }
 
 /// Runs the seed's history; `tell` keeps it as text.
@@ -55,6 +62,7 @@ pub fn run(seed: u64, profile: &Profile, tell: bool) -> Outcome {
         committed: world.oracle.committed(),
         events: world.events,
         hash: world.hash,
+        tally: world.tally,
         story: world.story.unwrap_or_default(),
     }
 }
@@ -140,6 +148,7 @@ impl Run {
                 self.world.kill(id);
                 self.later(50, 5_000, Later::Start(id));
             }
+            Later::LeaseFalls(attempts) => self.lease_falls(attempts),
             Later::Trouble(id, Trouble::Kill) => {
                 self.world.kill(id);
                 self.later(20, 2_500, Later::Start(id));
@@ -161,6 +170,9 @@ impl Run {
 
     fn cut(&mut self, links: Vec<(usize, usize)>, shortest_ms: u64, longest_ms: u64) {
         self.world.tell(|| format!("cut {links:?}"));
+        if !links.is_empty() {
+            self.world.tally.note(Happening::LinksCut);
+        }
         self.world.cut.extend(links.iter().copied());
         self.later(shortest_ms, longest_ms, Later::Mend(links));
     }
@@ -178,7 +190,7 @@ impl Run {
             return;
         }
         if self.world.profile.lease_falls && self.world.random.per_mille(150) {
-            self.lease_falls();
+            self.lease_falls(LEASE_FALL_ATTEMPTS);
             return;
         }
         match self.world.random.between(0, 86) {
@@ -194,11 +206,13 @@ impl Run {
             35..55 => self.partition(id),
             55..63 => {
                 self.world.tell(|| "Lease API away".to_owned());
+                self.world.tally.note(Happening::LeaseApiAway);
                 self.world.lease_away = true;
                 self.later(100, 15_000, Later::LeaseBack);
             }
             63..70 => {
                 self.world.tell(|| format!("Lease API cut off from {id}"));
+                self.world.tally.note(Happening::LeaseApiCutOff);
                 self.world.lease_cut.insert(id);
                 self.later(100, 15_000, Later::LeaseMend(id));
             }
@@ -263,7 +277,7 @@ impl Run {
     }
 
     /// The Lease is deleted, rolled back or stolen, while every broker has seen its present voters.
-    fn lease_falls(&mut self) {
+    fn lease_falls(&mut self, attempts: u32) {
         let Some(view) = self.world.lease.read() else { return };
         let voters: BTreeSet<Voter> = view.voters.iter().copied().collect();
         let seen = (0..self.world.brokers.len()).all(|id| {
@@ -275,21 +289,34 @@ impl Run {
             && self.world.lease_cut.is_empty()
             && self.world.brokers.iter().all(|broker| broker.is_running() && !broker.paused);
         if !seen || !quiet || voters.is_empty() {
+            if attempts > 0 {
+                self.later(20, 500, Later::LeaseFalls(attempts - 1));
+            }
             return;
         }
-        match self.world.random.between(0, 2) {
+        match self.world.random.between(0, 3) {
             0 => {
                 self.world.tell(|| "Lease deleted".to_owned());
+                self.world.tally.note(Happening::LeaseDeleted);
                 self.world.lease.delete();
             }
-            1 => {
-                let steps = self.world.random.between(1, 8) as usize;
-                if self.world.lease.roll_back(steps) {
-                    self.world.tell(|| format!("Lease rolled back by {steps}"));
+            1 | 2 => {
+                let (steps, same_voters) = (self.world.random.between(1, 8) as usize, self.world.random.per_mille(600));
+                let Some(before) = self.world.lease.roll_back(steps, same_voters) else { return };
+                let after = self.world.lease.read().expect("an earlier state");
+                self.world.tell(|| format!("Lease rolled back by {steps} to {after:?}"));
+                self.world.tally.note(if after.epoch < before.epoch {
+                    Happening::LeaseRolledBackByEpochs
+                } else {
+                    Happening::LeaseRolledBack
+                });
+                if after.voters != before.voters {
+                    self.world.tally.note(Happening::LeaseRolledBackToOtherVoters);
                 }
             }
             _ => {
                 self.world.tell(|| "Lease stolen".to_owned());
+                self.world.tally.note(Happening::LeaseStolen);
                 self.world.lease.steal();
             }
         }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use odradek_coordination::quorum::{
-    AppendError, Effect, Input, KnownBroker, LeaseCall, MemberStatus, Message, QuorumMember, QuorumSettings,
-    QuorumStorage, VoterSets,
+    AppendError, Effect, Input, KnownBroker, LeaseCall, MemberRole, MemberStatus, Message, QuorumMember,
+    QuorumSettings, QuorumStorage, VoterSets,
 };
 use odradek_coordination::{Holder, LeaseChange, LeaseView, Voter, WriteOutcome};
 use odradek_disk::Outage;
@@ -14,7 +14,7 @@ use odradek_model::{BrokerId, DirectoryId, Offset};
 use uuid::Uuid;
 
 use super::store::{Storage, Store};
-use super::{LeaseApi, Oracle, Planted, Profile, Violation};
+use super::{Happening, LeaseApi, Oracle, Planted, Profile, Tally, Violation};
 use crate::Random;
 
 /// A driver's deadline for a call of the Lease.
@@ -28,6 +28,8 @@ struct Process {
     /// Up to where its committed records were compared.
     compared: Offset,
     leads: bool,
+    /// Whether it knows that the Lease has fallen.
+    found_fallen: bool,
     /// The next wake-up that was scheduled.
     wake_at: u64,
 }
@@ -122,6 +124,7 @@ pub(super) struct World {
     pub(super) story: Option<Vec<String>>,
     pub(super) hash: u64,
     pub(super) events: u64,
+    pub(super) tally: Tally,
     /// Aimed trouble, and after how long.
     pub(super) troubles: Vec<(u64, usize, Trouble)>,
     queue: BTreeMap<(u64, u64), Event>,
@@ -148,6 +151,7 @@ impl World {
             story: tell.then(Vec::new),
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
+            tally: Tally::default(),
             troubles: Vec::new(),
             queue: BTreeMap::new(),
             next_event: 0,
@@ -226,7 +230,8 @@ impl World {
         let storage = broker.store.open();
         let compared = storage.start().end;
         let settings = QuorumSettings {
-            replace_voter_after_ms: 10_000,
+            session_ms: self.profile.session_ms,
+            replace_voter_after_ms: self.profile.replace_voter_after_ms,
             max_answer_bytes: self.profile.max_answer_bytes,
             ..QuorumSettings::default()
         };
@@ -234,7 +239,8 @@ impl World {
         if let Some(Planted::Member(bug)) = self.profile.planted {
             member.plant(bug);
         }
-        broker.process = Some(Process { member, holder, compared, leads: false, wake_at: u64::MAX });
+        broker.process =
+            Some(Process { member, holder, compared, leads: false, found_fallen: false, wake_at: u64::MAX });
         self.tell(|| format!("start {id}"));
         let loading = self.random.between(0, 200);
         self.schedule(0, Event::Input { broker: id, boot, input: Input::Brokers(known) });
@@ -243,10 +249,12 @@ impl World {
 
     /// kill -9: the peers' connections break.
     pub(super) fn kill(&mut self, id: usize) {
-        if self.brokers[id].process.take().is_none() {
-            return;
-        }
+        let Some(process) = self.brokers[id].process.take() else { return };
         self.tell(|| format!("kill {id}"));
+        self.tally.note(Happening::Killed);
+        if self.lease.read().is_some_and(|view| view.holder.as_ref() == Some(&process.holder)) {
+            self.tally.note(Happening::HolderKilled);
+        }
         let outage = self.random.pick(&[Outage::ProcessDeath, Outage::PowerLoss, Outage::PowerLossOfAllUnsynced]);
         self.brokers[id].store.outage(outage);
         self.brokers[id].paused = false;
@@ -268,6 +276,7 @@ impl World {
     pub(super) fn empty_folder(&mut self, id: usize) {
         self.kill(id);
         self.tell(|| format!("empty {id}"));
+        self.tally.note(Happening::FolderEmptied);
         if self.profile.planted != Some(Planted::EmptiedFolderKeepsIdentity) {
             self.brokers[id].voter = self.new_voter(id);
         }
@@ -276,6 +285,7 @@ impl World {
 
     pub(super) fn pause(&mut self, id: usize) {
         self.tell(|| format!("pause {id}"));
+        self.tally.note(Happening::Paused);
         self.brokers[id].paused = true;
     }
 
@@ -329,7 +339,9 @@ impl World {
         if let Err(error) = process.member.storage_mut().compact(committed) {
             assert!(broker.store.is_crashed(), "a snapshot failed: {error}");
             self.kill_in_the_middle(id);
+            return;
         }
+        self.tally.note(Happening::SnapshotMade);
     }
 
     /// The process dies in the middle of one of the next changes to its disk.
@@ -343,12 +355,17 @@ impl World {
     /// Nobody hears of what it was about to do.
     fn kill_in_the_middle(&mut self, id: usize) {
         self.tell(|| format!("crash {id}"));
+        self.tally.note(Happening::CrashedInCall);
         self.troubles.push((0, id, Trouble::Start));
         self.kill(id);
     }
 
     pub(super) fn stop_cleanly(&mut self, id: usize) {
+        if !self.brokers[id].is_running() {
+            return;
+        }
         self.tell(|| format!("clean stop of {id}"));
+        self.tally.note(Happening::StoppedCleanly);
         self.brokers[id].stopping = true;
         self.input(id, Input::Resign);
     }
@@ -404,6 +421,9 @@ impl World {
             Event::LeaseReadArrives { broker, boot, call } => {
                 let away = self.lease_away || self.lease_cut.contains(&broker);
                 let lost = away || self.is_lease_answer_lost();
+                if lost {
+                    self.tally.note(Happening::LeaseReadLost);
+                }
                 let (after, outcome) = if lost {
                     (LEASE_DEADLINE_MS, Err("no answer".to_owned()))
                 } else {
@@ -435,6 +455,7 @@ impl World {
             return;
         }
         let outcome = self.lease.write(base, change);
+        self.note_write(broker, base, change, &outcome, answered);
         self.mix(u64::from(matches!(outcome, WriteOutcome::Written(_))));
         if let WriteOutcome::Written(view) = &outcome {
             let view = view.clone();
@@ -462,6 +483,34 @@ impl World {
         }
     }
 
+    fn note_write(
+        &mut self,
+        broker: usize,
+        base: Option<&LeaseView>,
+        change: &LeaseChange,
+        outcome: &WriteOutcome,
+        answered: bool,
+    ) {
+        if !matches!(outcome, WriteOutcome::Written(_)) {
+            self.tally.note(Happening::LeaseWriteRefused);
+            return;
+        }
+        if !answered {
+            self.tally.note(Happening::LeaseWriteLandedUnseen);
+        }
+        if let Some(status) = self.status(broker).filter(|status| status.lease_is_fallen) {
+            let repaired = status.role == MemberRole::Controller;
+            self.tally.note(if repaired { Happening::LeaseRepaired } else { Happening::LeaseRecovered });
+            return;
+        }
+        let Some(base) = base.filter(|base| base.voters != change.voters && !base.voters.is_empty()) else { return };
+        let added = change.voters.len() > base.voters.len();
+        self.tally.note(if added { Happening::VoterAdded } else { Happening::VoterDropped });
+        if !answered {
+            self.tally.note(Happening::VoterChangeLandedUnseen);
+        }
+    }
+
     /// Watches tell it soon, late or never.
     pub(super) fn let_watches_see(&mut self, view: &LeaseView) {
         for id in 0..self.brokers.len() {
@@ -470,7 +519,10 @@ impl World {
             }
             let roll = if self.healed { 500 } else { self.random.between(0, 999) };
             let after = match roll {
-                0..50 => continue,
+                0..50 => {
+                    self.tally.note(Happening::WatchMissed);
+                    continue;
+                }
                 50..100 => self.random.between(500, 5_000),
                 _ => self.random.between(1, 30),
             };
@@ -497,6 +549,11 @@ impl World {
         let now = self.now;
         let Some(process) = &mut self.brokers[id].process else { return };
         let effects = process.member.handle(now, input);
+        let fallen = process.member.status().lease_is_fallen;
+        let known = std::mem::replace(&mut process.found_fallen, fallen);
+        if fallen && !known {
+            self.tally.note(Happening::LeaseFoundFallen);
+        }
         self.carry_out(id, effects);
     }
 
@@ -536,6 +593,7 @@ impl World {
             Effect::Committed(end) => self.committed(id, end),
             Effect::Leading { epoch, .. } => {
                 self.tell(|| format!("{id} leads epoch {epoch}"));
+                self.tally.note(Happening::Led);
                 if let Some(process) = &mut self.brokers[id].process {
                     process.leads = true;
                     let holder = process.holder.clone();
@@ -544,11 +602,13 @@ impl World {
             }
             Effect::SteppedDown(epoch) => {
                 self.tell(|| format!("{id} leads epoch {epoch} no more"));
+                self.tally.note(Happening::SteppedDown);
                 if let Some(process) = &mut self.brokers[id].process {
                     process.leads = false;
                 }
             }
-            Effect::ReloadImage | Effect::Resigned => {}
+            Effect::ReloadImage => self.tally.note(Happening::SnapshotInstalled),
+            Effect::Resigned => self.tally.note(Happening::Resigned),
             Effect::Stop(reason) => self.violation = Some(Violation(format!("broker {id} stopped: {reason}"))),
         }
     }
@@ -579,11 +639,17 @@ impl World {
         }
         let (loss, delay) = if self.healed { (0, 0) } else { (self.profile.loss, self.profile.delay) };
         if self.random.per_mille(loss) {
+            self.tally.note(Happening::MessageLost);
             return;
         }
-        let after =
-            if self.random.per_mille(delay) { self.random.between(50, 8_000) } else { self.random.between(1, 4) };
+        let after = if self.random.per_mille(delay) {
+            self.tally.note(Happening::MessageLate);
+            self.random.between(50, 8_000)
+        } else {
+            self.random.between(1, 4)
+        };
         if self.random.per_mille(loss / 4) {
+            self.tally.note(Happening::MessageRepeated);
             let again = after + self.random.between(1, 2_000);
             self.schedule(again, Event::Deliver { from, from_boot, to, message: message.clone() });
         }

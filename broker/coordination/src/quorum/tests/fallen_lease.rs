@@ -29,12 +29,13 @@ fn abandoned(found: Option<&LeaseView>) -> Bench {
 }
 
 /// Answers every question that the broker was asked since the last look.
-fn answer(bench: &mut Bench, from: i32, position: LogPosition, sets: &VoterSets, hears: Option<Promise>) {
+fn answer(bench: &mut Bench, from: i32, position: LogPosition, sets: &VoterSets, hears: Option<&Promise>) {
     let asked = bench.sent(from).into_iter().filter(|(_, body)| *body == MessageBody::AskStatus);
     let requests: Vec<_> = asked.map(|(request, _)| request).collect();
     assert!(!requests.is_empty(), "{from} was asked");
     for request in requests {
-        let answer = StatusAnswer { hears: hears.clone(), promised: promise(3, 2), position, voter_sets: sets.clone() };
+        let answer =
+            StatusAnswer { hears: hears.cloned(), promised: promise(3, 2), position, voter_sets: sets.clone() };
         bench.hear(from, request, MessageBody::Status(Box::new(answer)));
     }
 }
@@ -154,7 +155,7 @@ fn rule_10_the_answer_of_one_that_hears_a_controller_ends_the_questions() {
     let mut bench = abandoned(None);
     let sets = voter_sets(3, 5, VOTERS);
     answer(&mut bench, 2, at(1, 1), &sets, None);
-    answer(&mut bench, 3, at(1, 1), &sets, Some(promise(3, 2)));
+    answer(&mut bench, 3, at(1, 1), &sets, Some(&promise(3, 2)));
     bench.pass(QuorumSettings::default().retry_ms);
     assert_eq!((bench.role(), asked_to_promise(&bench, 2), bench.last_write()), (FOLLOWER, None, None));
 }
