@@ -346,8 +346,16 @@ impl<S: QuorumStorage> QuorumMember<S> {
             sets.pending.iter().filter(undecided).cloned().collect()
         };
         let voters = view.voters.iter().copied().collect();
+        // Renewals are not stored. But between two writes that were seen there may have been other voters: then the
+        // view is stored although its voters are the stored ones, or those others would seem newer than the stored
+        // ones, should the Lease be rolled back to them.
+        let follows = |sequence: i64| stamp.sequence <= sequence + 1;
+        let seen = self.lease.newest.as_ref().filter(|seen| seen.uid == stamp.uid && seen.epoch == stamp.epoch);
         let known = sets.newest.as_ref().is_some_and(|newest| {
-            newest.stamp.uid == stamp.uid && newest.stamp.epoch == stamp.epoch && newest.voters == voters
+            newest.stamp.uid == stamp.uid
+                && newest.stamp.epoch == stamp.epoch
+                && newest.voters == voters
+                && (follows(newest.stamp.sequence) || seen.is_some_and(|seen| follows(seen.sequence)))
         });
         if known && pending.len() == sets.pending.len() {
             return;

@@ -151,6 +151,23 @@ fn rule_10_a_voter_with_an_older_set_has_no_say_and_of_equals_the_lowest_id_take
 }
 
 #[test]
+fn rule_10_voters_that_came_and_went_unseen_are_older_than_the_present_ones() {
+    let storage = TestStorage::with(promise(3, 2), &[1]).knowing(voter_sets(3, 5, &[1]));
+    let mut bench = Bench::new(2, storage);
+    let stored = |bench: &Bench| bench.member.storage().voter_sets().newest.clone().expect("a set").stamp.sequence;
+    bench.lease_is(Some(&view(3, 6, Some(2), &[1])));
+    assert_eq!(stored(&bench), 5, "the next write: a renewal");
+    bench.give(Input::LeaseSeen(view(3, 7, Some(2), &[1])));
+    assert_eq!(stored(&bench), 5, "and another");
+    bench.give(Input::LeaseSeen(view(3, 9, Some(2), &[1])));
+    assert_eq!(stored(&bench), 9, "the eighth may have had other voters");
+    // So a process that starts after a roll-back to it sees that.
+    let mut bench = Bench::new(2, bench.member.storage().clone());
+    bench.lease_is(Some(&view(3, 8, Some(2), &[1, 2])));
+    assert!(bench.member.status().lease_is_fallen);
+}
+
+#[test]
 fn rule_10_the_answer_of_one_that_hears_a_controller_ends_the_questions() {
     let mut bench = abandoned(None);
     let sets = voter_sets(3, 5, VOTERS);

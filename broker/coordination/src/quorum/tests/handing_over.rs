@@ -22,23 +22,20 @@ fn moments() -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn of_three_voters_a_killed_controller_is_replaced_at_once_after_a_failed_probe() {
-    for watch in [true, false] {
-        let mut longest = 0;
+fn of_three_and_five_voters_a_killed_controller_is_replaced_at_once_after_a_failed_probe() {
+    for (n, watch) in [(3, true), (3, false), (5, true), (5, false)] {
         for (i, moment) in moments().enumerate() {
-            let mut cluster = Cluster::new(3, watch);
+            let mut cluster = Cluster::new(n, watch);
             cluster.pass(moment);
             let dead = cluster.leader().expect("a controller");
-            // The two that are left do not learn of it in the same moment.
+            // Those that are left do not learn of it in the same moment.
             let later = [0, 1, 2, 7, 40][i % 5];
-            let last = (1..=3).rev().find(|id| *id != dead).expect("two are left");
+            let last = (1..=n).rev().find(|id| *id != dead).expect("others are left");
             cluster.kill(dead, |id| if id == last { MESSAGE_MS + later } else { MESSAGE_MS });
             let ms = cluster.until_another_leads(dead);
             let expected = PROBE_MS + later + ASK_MS + LEASE_MS + ASK_MS + COMMIT_MS + STALE_VIEW_MS;
-            assert!(ms <= expected, "{ms} ms, {moment} ms, watch: {watch}\n{}", cluster.story());
-            longest = longest.max(ms - later);
+            assert!(ms <= expected, "{ms} ms, {n} voters, {moment} ms, watch: {watch}\n{}", cluster.story());
         }
-        assert!(longest > 0);
     }
 }
 
