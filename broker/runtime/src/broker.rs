@@ -334,6 +334,9 @@ fn spawn_controller(
             broker.publish(image);
         }
     };
+    // Before anybody may ask who the controller is.
+    let epoch = metadata.leading().unwrap_or_default();
+    inbox.show(controller::ControllerStatus { epoch, leads: true, ..controller::ControllerStatus::default() });
     std::thread::Builder::new()
         .name("controller".to_owned())
         .spawn(move || run_controller(&inbox, metadata, clock.as_ref(), publish, |reason| failure.fail(reason)))
@@ -349,9 +352,8 @@ fn run_controller(
     publish: impl Fn(Arc<odradek_metadata::Image>),
     failed: impl Fn(String),
 ) {
-    use odradek_server::controller::{Ask, ControllerStatus, ControllerUnavailable, Decided, Inbox};
+    use odradek_server::controller::{Ask, ControllerUnavailable, Decided, Inbox};
     let epoch = metadata.leading().unwrap_or_default();
-    inbox.show(ControllerStatus { epoch, leads: true, ..ControllerStatus::default() });
     loop {
         match inbox.next(Duration::from_secs(60)) {
             Inbox::Ask(Ask::Decide(command, answer)) => {

@@ -32,7 +32,7 @@ use crate::peers::{ControllerClient, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::replica::{Replica, ReplicaContext};
 use crate::replicas::Replicas;
-use crate::replication::{IsrChanges, ReplicaSource, Replication};
+use crate::replication::{ControllerOf, IsrChanges, ReplicaSource, Replication};
 use crate::settings::BrokerSettings;
 
 use self::newest_image::NewestImage;
@@ -189,8 +189,15 @@ impl Broker {
         self.replicas.topic_by_id(key.topic)?.partition(key.partition).cloned()
     }
 
-    /// Begins to replicate: fetches what this broker follows and proposes ISR changes, until `stopping`.
-    pub fn start_replication(
+    /// Begins to replicate: fetches what this broker follows and proposes ISR changes, over the connections to the other
+    /// brokers, until `stopping`. May be called before there is an image; the first call counts.
+    pub fn start_replication(self: &Arc<Self>, tasks: &TaskTracker, stopping: &CancellationToken) {
+        let controller = Arc::new(ControllerOf(Arc::downgrade(self)));
+        self.replicate_by(Arc::clone(&self.peers) as _, controller, tasks, stopping);
+    }
+
+    /// As [`Self::start_replication`], over what is given.
+    pub fn replicate_by(
         self: &Arc<Self>,
         source: Arc<dyn ReplicaSource>,
         isr_changes: Arc<dyn IsrChanges>,
@@ -219,8 +226,9 @@ impl Broker {
         });
     }
 
-    /// Starts what the broker does by itself: timers of groups, retention, checkpoints.
+    /// Starts what the broker does by itself: replication, timers of groups, retention, checkpoints.
     pub fn spawn_tasks(self: &Arc<Self>, tasks: &TaskTracker, stopping: &CancellationToken) {
+        self.start_replication(tasks, stopping);
         let (broker, stop) = (Arc::clone(self), stopping.clone());
         tasks.spawn(async move { broker.coordinators.run_timers(stop).await });
         let every = |name: &str| self.settings.time(name);

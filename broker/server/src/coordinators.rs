@@ -126,11 +126,6 @@ impl Coordinators {
         })
     }
 
-    /// Whether there is an offsets topic here.
-    pub fn exist(&self) -> bool {
-        !self.partitions.read().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// The broker that coordinates the group, by the image.
     pub fn leader_of(&self, image: &Image, group_id: &str) -> Option<BrokerId> {
         let topic = image.topic(OFFSETS_TOPIC)?;
@@ -292,9 +287,10 @@ impl Coordinators {
         }
         let (replica, epoch) = (&coordinator.replica, Some(coordinator.leader_epoch));
         replica.append_in_epoch(batch.build_validated(), Acks::All, epoch, now_ms).map_err(|error| {
-            match journal_error(&error) {
-                AppendError::NotLeader => tracing::info!(partition = replica.index, %error, "groups have moved on"),
-                _ => tracing::error!(partition = replica.index, %error, "cannot journal a group"),
+            if journal_error(&error) == AppendError::NotLeader {
+                tracing::info!(partition = replica.index, %error, "groups have moved on");
+            } else {
+                tracing::error!(partition = replica.index, %error, "cannot journal a group");
             }
             journal_error(&error)
         })

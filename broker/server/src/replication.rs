@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::fetching::Turn;
+pub(crate) use self::peer_source::ControllerOf;
 pub use self::source::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
 use crate::broker::Broker;
 use crate::clock::Clock;

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use odradek_coordination::Holder;
 use odradek_coordination::quorum::{Input, Message, MessageBody};
+use odradek_metadata::records::{PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use odradek_metadata::{
-    AlterPartition, AlterPartitionRefusal, Command, CreatedTopic, Heartbeat, HeartbeatReply, ProducerIdBlock, Reply,
-    StaleHeartbeat,
+    AlterPartition, AlterPartitionRefusal, Command, CreatedTopic, Heartbeat, HeartbeatReply, Image, ProducerIdBlock,
+    Record, Reply, StaleHeartbeat, apply,
 };
 use odradek_model::{BrokerId, ClusterId, DirectoryId, TopicId};
+use odradek_records::{BatchBuilder, BatchOptions};
+use odradek_replication::ReplicaKey;
 use odradek_server::broker::Broker;
 use odradek_server::controller::{
     Ask, ControllerInbox, ControllerStatus, ControllerUnavailable, Decided, Inbox, QuorumNetwork as _, channel,
@@ -28,7 +31,8 @@ use odradek_server::net::listener::{ConnectionCount, Listener};
 use odradek_server::peers::{ClusterSecret, ControllerClientError, Identity, Lane, PeerError, Peers, PeersSettings};
 use odradek_wire::client::{ClientOptions, Connection};
 use odradek_wire::messages::{
-    CreatableTopic, CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataRequestTopic, ReplicaState,
+    CreatableTopic, CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataRequestTopic, PartitionProduceData,
+    ProduceRequest, ReplicaState, TopicProduceData,
 };
 use odradek_wire::private::{BrokerHeartbeatRequest, ChallengeRequest, PrivateApiKey, PrivateHeader};
 use odradek_wire::{ErrorCode, Message as _};
@@ -607,4 +611,65 @@ async fn a_broker_that_leads_asks_itself() {
     let command = odradek_metadata::AllocateProducerIds { broker_id: BrokerId(1), broker_epoch: 7 };
     let busy = one.broker.controller_client.allocate_producer_ids(&command, Duration::from_millis(200)).await;
     assert!(matches!(busy, Err(ControllerClientError::NotCarriedOut(_))), "{busy:?}");
+}
+
+/// Metadata with brokers 1 and 2 and a partition of both, led by the first.
+fn replicated_topic(id: Uuid) -> Arc<Image> {
+    let broker = |broker_id: i32| {
+        Record::from(RegisterBrokerRecord {
+            broker_id,
+            broker_epoch: i64::from(broker_id),
+            incarnation: Bytes::copy_from_slice(&[broker_id as u8; 16]),
+            directory_id: Bytes::copy_from_slice(&[broker_id as u8; 16]),
+            ..RegisterBrokerRecord::default()
+        })
+    };
+    let id = Bytes::copy_from_slice(id.as_bytes());
+    let partition = PartitionRecord {
+        topic_id: id.clone(),
+        replicas: vec![1, 2],
+        isr: vec![1, 2],
+        leader: 1,
+        leader_epoch: 1,
+        ..PartitionRecord::default()
+    };
+    let topic = TopicRecord { id, name: "t".to_owned() };
+    let records = [broker(1), broker(2), topic.into(), partition.into()];
+    let image = records.iter().fold(Image::empty(), |image, record| apply(&image, 0, record).unwrap());
+    Arc::new(image)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_fetched_over_an_introduced_connection() {
+    let (leader, follower) = (Member::start(1).await, Member::start(2).await);
+    follower.knows(&[&leader]);
+    let id = Uuid::from_u128(5);
+    let key = ReplicaKey { topic: TopicId(id), partition: 0 };
+    for member in [&leader, &follower] {
+        member.broker.publish(replicated_topic(id));
+        member.broker.start_replication(&member.tasks, &member.stopping);
+    }
+    let mut connection = connect(leader.plain).await;
+    for number in 1..=3 {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.append(1_700_000_000_000, None, Some(b"x"), &[]);
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 5_000,
+            topic_data: vec![TopicProduceData {
+                topic_id: id,
+                partition_data: vec![PartitionProduceData { index: 0, records: Some(batch.build()) }],
+                ..TopicProduceData::default()
+            }],
+            ..ProduceRequest::default()
+        };
+        let response = connection.call(request).await.unwrap();
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+        assert_eq!(follower.broker.replica(key).unwrap().log_end(), number, "before the acknowledgement");
+    }
+    for member in [leader, follower] {
+        member.stopping.cancel();
+        member.tasks.close();
+        tokio::time::timeout(PATIENCE, member.tasks.wait()).await.expect("every task ends");
+    }
 }

@@ -163,7 +163,7 @@ impl Cluster {
             ];
             let broker = folder.member(id, SetClock::new(), &settings);
             let network = Arc::new(Network { shared: Arc::clone(&shared), from: BrokerId(id) });
-            broker.start_replication(Arc::clone(&network) as _, network, &tasks, &stopping);
+            broker.replicate_by(Arc::clone(&network) as _, network, &tasks, &stopping);
             broker.spawn_tasks(&tasks, &stopping);
             shared.brokers.lock().unwrap().insert(BrokerId(id), broker);
         }

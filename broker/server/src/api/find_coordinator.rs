@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use odradek_metadata::BrokerImage;
+use odradek_model::OFFSETS_TOPIC;
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 
@@ -36,7 +37,7 @@ pub(crate) fn handle(
         return Answer::now(respond(version, &keys, |_| Err((code, message))));
     }
     let listener = Arc::clone(&call.peer.listener);
-    if broker.coordinators.exist() {
+    if broker.image().topic(OFFSETS_TOPIC).is_some() {
         return Answer::now(locate(broker, version, &keys, &listener));
     }
     let broker = Arc::clone(broker);

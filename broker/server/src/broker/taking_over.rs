@@ -47,6 +47,7 @@ struct Taken {
 
 impl Broker {
     /// Opens all replicas at start, with progress, then shows the image. Blocks on the disk.
+    #[allow(clippy::needless_pass_by_value, reason = "the caller has no use for it any more")]
     pub fn recover(&self, image: Arc<Image>) -> Result<(), DiskError> {
         let is_wanted = |name: &TopicName, id: TopicId, index: i32| {
             let topic = image.topic(name).filter(|topic| topic.id == id);
@@ -60,19 +61,20 @@ impl Broker {
         let bytes = logs.map(|(key, topic, _)| self.folder.bytes_of(&topic.name, key.partition));
         let (count, bytes) = bytes.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
         self.health.expect(count, bytes);
-        self.take_over(image, false);
+        self.take_over(&image, false);
         Ok(())
     }
 
     /// Takes over a new image: opens, moves and removes replicas, then shows it. Blocks on the disk.
+    #[allow(clippy::needless_pass_by_value, reason = "the caller has no use for it any more")]
     pub fn publish(&self, image: Arc<Image>) {
-        self.take_over(image, true);
+        self.take_over(&image, true);
     }
 
-    fn take_over(&self, image: Arc<Image>, is_new: bool) {
+    fn take_over(&self, image: &Arc<Image>, is_new: bool) {
         let _one_at_a_time = self.taking_over.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.image();
-        let deleted = self.delete_topics(&before, &image);
+        let deleted = self.delete_topics(&before, image);
         let topics: Vec<_> = image
             .topics()
             .filter(|topic| before.topic_by_id(topic.id).is_none_or(|known| !Arc::ptr_eq(known, topic)))
@@ -80,7 +82,7 @@ impl Broker {
         let changes: Vec<_> = topics.iter().flat_map(|topic| self.changes(&before, topic)).collect();
         let taken = in_parallel(&changes, |change| self.take(change, is_new));
         self.show(&changes, &taken);
-        self.throttle(&image);
+        self.throttle(image);
         self.remove_later(
             taken.iter().filter_map(|taken| taken.renamed.clone()).collect(),
             self.settings.time("log.segment.delete.delay.ms"),
@@ -91,14 +93,14 @@ impl Broker {
         if is_new && (any_removed || !opened.is_empty()) {
             self.checkpoint(&opened);
         }
-        let brokers_changed = statuses(&before).ne(statuses(&image));
+        let brokers_changed = statuses(&before).ne(statuses(image));
         let end = image.end_offset();
         for topic in topics.iter().filter(|topic| &*topic.name == OFFSETS_TOPIC) {
             if let Some(replicas) = self.replicas.topic_by_id(topic.id) {
                 self.coordinators.load(&replicas.partitions, if is_new { Loading::Behind } else { Loading::AtOnce });
             }
         }
-        self.newest_image.set(Arc::clone(&image));
+        self.newest_image.set(Arc::clone(image));
         // A fetch names this broker's registration.
         self.fetch(&changes, &taken);
         if brokers_changed {

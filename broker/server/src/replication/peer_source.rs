@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leaders reached over connections to other brokers: each fetcher has one of its own. It must not know what is asked.
+//! Leaders reached over connections to other brokers: each fetcher has one of its own; and the controller, wherever it
+//! is. It must not know what is asked.
+use std::sync::Weak;
 use std::time::Duration;
 
+use odradek_metadata::{AlterPartition, AlterPartitionReply};
+use odradek_model::ControllerEpoch;
 use odradek_replication::{FetcherId, Lane as FetchLane};
 use odradek_wire::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
 
-use super::{ReplicaSource, SourceError, SourceFuture};
+use super::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
+use crate::broker::Broker;
 use crate::peers::{Lane, PeerRequest, Peers};
 
 impl ReplicaSource for Peers {
@@ -41,4 +46,30 @@ async fn ask<R: PeerRequest>(
         FetchLane::Reassignment => Lane::Reassignment(0),
     };
     peers.call(from.leader, lane, &request, deadline).await.map_err(|error| SourceError(error.to_string()))
+}
+
+/// ISR changes that are not answered by then are sent again. A decision takes milliseconds; a controller that is gone is
+/// replaced within a session.
+const CONTROLLER_TIME: Duration = Duration::from_secs(10);
+
+/// The controller as a broker reaches it. Weak: the broker holds what holds this.
+#[derive(Debug)]
+pub(crate) struct ControllerOf(pub(crate) Weak<Broker>);
+
+impl IsrChanges for ControllerOf {
+    fn controller_epoch(&self) -> ControllerEpoch {
+        self.0.upgrade().map_or(0, |broker| broker.controller.status().borrow().epoch)
+    }
+
+    fn alter_partition(&self, command: AlterPartition) -> SourceFuture<'_, AlterPartitionReply, IsrUnavailable> {
+        Box::pin(async move {
+            let Some(broker) = self.0.upgrade() else {
+                return Err(IsrUnavailable("this broker has ended".to_owned()));
+            };
+            match broker.controller_client.alter_partition(&command, CONTROLLER_TIME).await {
+                Ok((_, reply)) => Ok(reply),
+                Err(error) => Err(IsrUnavailable(error.to_string())),
+            }
+        })
+    }
 }
