@@ -16,14 +16,18 @@
 mod error;
 mod file_store;
 mod real;
+mod region;
 mod simulated;
 
 pub use error::{DiskError, DiskErrorKind, DiskOperation};
 pub use file_store::{read_small_file, write_file_durably};
 pub use real::RealDisk;
+pub use region::FileRegion;
 pub use simulated::{BeginningCall, Fault, OperationCounts, Outage, SimulatedDisk};
 
 use std::fmt::Debug;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,6 +107,23 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Unlike [`read_at`](Self::read_at) nothing is zeroed first, so this is the one for large reads. `buffer` grows by
     /// at most `len`; the caller bounds `len`.
     fn read_append(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<usize, DiskError>;
+
+    /// As [`read_append`](Self::read_append), but never waits for the device. `None` if it would have to, or where the
+    /// system cannot tell; `buffer` is as it was then.
+    fn read_cached(&self, _buffer: &mut Vec<u8>, _len: usize, _offset: u64) -> Result<Option<usize>, DiskError> {
+        Ok(None)
+    }
+
+    /// Whether `len` bytes from `offset` are in memory, by samples of them: false is certain, true is likely.
+    fn is_cached(&self, _offset: u64, _len: usize) -> bool {
+        false
+    }
+
+    /// Hands at most `len` bytes from `offset` to a socket without copying them; returns how many it took, 0 only at
+    /// the end of the file. `Unsupported` where the file or the system cannot do that: read then.
+    fn send(&self, _socket: BorrowedFd<'_>, _offset: u64, _len: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Writes all of `bytes` at `offset`, growing the file if needed (a gap reads as zeros). After an error any part
     /// may have been written.

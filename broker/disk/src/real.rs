@@ -3,12 +3,22 @@
 //!
 //! It must not know what is stored, and takes no decision beyond what the port's contract says.
 
+#[cfg(target_os = "linux")]
+use rustix::io::{Errno, ReadWriteFlags};
+
 use crate::{DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, OpenMode};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Between two looks at whether a part of a file is in memory. The kernel takes up and drops neighbouring pages
+/// together: a read-ahead is 128 KiB where nobody has set it.
+#[cfg(target_os = "linux")]
+const SAMPLE_BYTES: usize = 128 << 10;
 
 /// The file system of this machine. Free to create and share; it holds nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -171,6 +181,53 @@ impl DiskFile for RealFile {
         Ok(buffer.len() - start)
     }
 
+    // The rest of the systems have no read that refuses to wait: there the port says so, and files are read.
+    #[cfg(target_os = "linux")]
+    fn read_cached(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<Option<usize>, DiskError> {
+        let start = buffer.len();
+        buffer.resize(start + len, 0);
+        let mut done = 0;
+        while done < len {
+            match self.read_now(&mut buffer[start + done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                    buffer.truncate(start);
+                    return Ok(None);
+                }
+                Err(errno) => {
+                    buffer.truncate(start);
+                    return Err(DiskError::new(DiskOperation::Read, &self.path, errno.into()));
+                }
+            }
+        }
+        buffer.truncate(start + done);
+        Ok(Some(done))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_cached(&self, offset: u64, len: usize) -> bool {
+        let last = offset + len.saturating_sub(1) as u64;
+        let samples = (offset..last).step_by(SAMPLE_BYTES).chain(std::iter::once(last));
+        // The end of the file is no reason to wait either.
+        samples.into_iter().all(|at| self.read_now(&mut [0], at).is_ok())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send(&self, socket: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        let mut at = offset;
+        loop {
+            match rustix::fs::sendfile(socket, &self.file, Some(&mut at), len) {
+                Ok(sent) => return Ok(sent),
+                Err(Errno::INTR) => {}
+                // File systems without pages of their own (some in user space) refuse like this.
+                Err(Errno::INVAL | Errno::NOSYS) => return Err(io::ErrorKind::Unsupported.into()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         self.file.write_all_at(bytes, offset).map_err(at(DiskOperation::Write, &self.path))
     }
@@ -188,7 +245,7 @@ impl DiskFile for RealFile {
                     return Err(DiskError::new(DiskOperation::Write, &self.path, error));
                 }
                 Ok(written) => done += written,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(DiskError::new(DiskOperation::Write, &self.path, errno.into())),
             }
         }
@@ -211,6 +268,12 @@ impl DiskFile for RealFile {
 }
 
 impl RealFile {
+    /// One read that fails with `EAGAIN` rather than wait for the device.
+    #[cfg(target_os = "linux")]
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        rustix::io::preadv2(&self.file, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
+    }
+
     /// One `pread` of at most `len` bytes straight into the uninitialised end of `buffer`.
     fn read_spare(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<usize> {
         if buffer.capacity() - buffer.len() <= len {

@@ -2,7 +2,7 @@
 //! Both adapters keep the port's contract; the simulated one loses exactly what it may.
 
 use odradek_disk::{
-    Disk, DiskErrorKind, DiskOperation, Fault, OpenMode, Outage, RealDisk, SimulatedDisk, read_small_file,
+    Disk, DiskErrorKind, DiskOperation, Fault, FileRegion, OpenMode, Outage, RealDisk, SimulatedDisk, read_small_file,
     write_file_durably,
 };
 use std::path::{Path, PathBuf};
@@ -32,6 +32,16 @@ fn contract(disk: &dyn Disk, root: &Path) {
         assert_eq!(file.read_append(&mut appended, 50, 14).expect("read"), 2);
         assert_eq!(appended, b"> hello!?");
     }
+    let mut cached = b"> ".to_vec();
+    if let Some(read) = file.read_cached(&mut cached, 50, 14).expect("read") {
+        assert_eq!((read, &cached[..]), (2, &b"> !?"[..]));
+    } else {
+        assert_eq!(cached, b"> ");
+    }
+    let mut region = FileRegion::new(file.clone(), 3, 20);
+    assert_eq!(region.read(5).expect("read"), b"hello");
+    assert_eq!(region.read(50).expect("read"), b" world!?");
+    assert_eq!((region.len(), region.read(50).expect("nothing is left")), (7, Vec::new()));
     let reader = disk.open(&path, OpenMode::Read).expect("there");
     assert!(reader.write_at(b"x", 0).is_err());
     file.truncate(5).expect("cut");
@@ -185,4 +195,39 @@ fn a_full_disk_takes_what_fits_and_says_so() {
     drop(file);
     assert_eq!(disk.free_bytes(Path::new("/")).expect("space"), 10);
     assert_eq!(disk.total_bytes(Path::new("/")).expect("space"), 10);
+}
+
+/// Whatever the socket takes at a time, it gets every byte once and in order.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_part_of_a_real_file_goes_into_a_socket() {
+    use std::io::{ErrorKind, Read};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    let root = tempfile::tempdir().expect("a folder");
+    let file = RealDisk.open(&root.path().join("file"), OpenMode::Create).expect("opened");
+    let bytes: Vec<u8> = (0..1_000_000u32).map(|at| (at % 251) as u8).collect();
+    file.write_at(&bytes, 0).expect("written");
+    assert!(file.is_cached(0, bytes.len()), "what was just written is in memory");
+
+    let (sender, mut receiver) = UnixStream::pair().expect("a pair");
+    sender.set_nonblocking(true).expect("set");
+    let mut region = FileRegion::new(file.clone(), 10, 900_000);
+    let mut received = Vec::new();
+    let mut buffer = vec![0; 70_000];
+    while received.len() < 900_000 {
+        match region.send(sender.as_fd(), 300_000) {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        let read = receiver.read(&mut buffer).expect("received");
+        received.extend_from_slice(&buffer[..read]);
+    }
+    assert!(region.is_empty());
+    assert!(received == bytes[10..900_010], "every byte once and in order");
+
+    let mut region = FileRegion::new(file.clone(), 999_990, 20);
+    file.truncate(999_000).expect("cut");
+    assert_eq!(region.send(sender.as_fd(), 20).expect_err("nothing is there").kind(), ErrorKind::UnexpectedEof);
 }

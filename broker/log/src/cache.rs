@@ -68,8 +68,13 @@ impl SegmentCache {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The segment if it is open already.
+    pub(crate) fn loaded(&self, segment: &Segment) -> Option<Arc<LoadedSegment>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).touch(segment.id)
+    }
+
     pub(crate) fn load(&self, disk: &dyn Disk, segment: &Segment) -> Result<Arc<LoadedSegment>, ReadError> {
-        if let Some(found) = self.state.lock().unwrap_or_else(PoisonError::into_inner).touch(segment.id) {
+        if let Some(found) = self.loaded(segment) {
             return Ok(found);
         }
         // Outside the lock: two readers may load the same segment at once; the second replaces the first.

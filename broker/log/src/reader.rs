@@ -39,7 +39,7 @@ impl Shared {
         *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(segments);
     }
 
-    fn check(&self, offset: Offset) -> Result<(), ReadError> {
+    pub(crate) fn check(&self, offset: Offset) -> Result<(), ReadError> {
         let (start, end) = (self.start.load(Ordering::Acquire), self.end.load(Ordering::Acquire));
         if offset < start || offset > end {
             return Err(ReadError::OffsetOutOfRange { offset, start, end });

@@ -130,6 +130,19 @@ impl Segment {
         Ok((file.clone(), u64::from(look_up(indexes))))
     }
 
+    /// As [`look_up`](Self::look_up), without opening anything; `None` if the segment is not open.
+    pub(crate) fn look_up_open(
+        &self,
+        cache: &SegmentCache,
+        look_up: impl Fn(&SegmentIndexes) -> u32,
+    ) -> Option<(Arc<dyn DiskFile>, u64)> {
+        let found = self.with_active(|active| (active.file.clone(), u64::from(look_up(&active.builder.indexes))));
+        found.or_else(|| {
+            let loaded = cache.loaded(self)?;
+            Some((loaded.file.clone(), u64::from(look_up(&loaded.indexes))))
+        })
+    }
+
     /// The largest timestamp of the segment with the offset that ends its batch; -1 if no batch has one.
     pub(crate) fn max_time(&self, disk: &dyn Disk, cache: &SegmentCache) -> Result<TimestampOffset, ReadError> {
         if let Some(last) = self.with_active(|active| active.builder.max) {

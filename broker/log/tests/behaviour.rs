@@ -391,6 +391,40 @@ fn reads_keep_to_bytes_and_limit_and_begin_with_the_batch_that_holds_the_offset(
 }
 
 #[test]
+fn what_is_located_is_what_is_read() {
+    let settings = LogSettings { segment_bytes: 60_000, ..small_settings() };
+    let (_, mut log) = new_log(settings);
+    // Headers that share a read, and such that are read alone.
+    for number in 0..60usize {
+        let value = vec![number as u8; if number % 3 == 0 { 9_000 } else { 150 }];
+        log.append(records(NOW_MS, &[&value, b"second"], Compression::None), 0, NOW_MS).expect("appended");
+    }
+    assert!(log.segment_count() > 2);
+    let (reader, end) = (log.reader(), log.log_end_offset());
+    let mut located = 0;
+    for from in 0..end {
+        for up_to in [from, from + 1, from + 5, end] {
+            for max_bytes in [0, 400, 10_000, 100_000] {
+                let read = reader.read(from, max_bytes, up_to, false).expect("read");
+                for least in [1, 300, 20_000] {
+                    let region = reader.locate(from, max_bytes, up_to, least);
+                    assert_eq!(region.is_some(), read.bytes.len() >= least, "{from} {up_to} {max_bytes} {least}");
+                    if let Some(mut region) = region {
+                        located += 1;
+                        assert_eq!(region.read(max_bytes).expect("read"), read.bytes);
+                        assert!(region.is_empty());
+                    }
+                }
+            }
+        }
+    }
+    assert!(located > 500, "{located}");
+    for outside in [-1, end, end + 1] {
+        assert!(reader.locate(outside, 10_000, end, 1).is_none());
+    }
+}
+
+#[test]
 fn deleting_up_to_an_offset_hides_records_and_removes_whole_segments() {
     let (disk, mut log) = new_log(small_settings());
     for _ in 0..12 {

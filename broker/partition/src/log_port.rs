@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a replica needs from the log that it owns. Tests and the simulation have logs of their own behind it.
-//! Must not know files or the formats in them.
+//! Must not know files or the formats in them; a place in a file is passed on unopened.
 
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use odradek_log::FileRegion;
 use odradek_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicSettings};
 use odradek_records::ValidatedBatch;
 use thiserror::Error;
@@ -231,6 +232,12 @@ pub trait ReplicaReader: Debug + Send + Sync {
         max_bytes: usize,
         first_batch_always: bool,
     ) -> Result<Bytes, LogReadError>;
+
+    /// Where what [`Self::read`] would give lies, if it is `least` bytes or more and can be sent from there without
+    /// waiting for the disk. `None` in any doubt: then it is read.
+    fn locate(&self, _from: Offset, _up_to: Offset, _max_bytes: usize, _least: usize) -> Option<FileRegion> {
+        None
+    }
 
     /// The first record below `up_to` whose timestamp is at or above `timestamp` (rule 32).
     fn offset_for_time(&self, timestamp: Timestamp, up_to: Offset) -> Result<Option<TimedOffset>, LogReadError>;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use odradek_log::{Flushed, Log, LogError, LogReader, LogSettings};
+use odradek_log::{FileRegion, Flushed, Log, LogError, LogReader, LogSettings};
 use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicSettings};
 use odradek_records::ValidatedBatch;
 
@@ -136,6 +136,10 @@ impl ReplicaReader for LogReader {
         first_batch_always: bool,
     ) -> Result<Bytes, LogReadError> {
         LogReader::read(self, from, max_bytes, up_to, first_batch_always).map(|slice| slice.bytes).map_err(read_error)
+    }
+
+    fn locate(&self, from: Offset, up_to: Offset, max_bytes: usize, least: usize) -> Option<FileRegion> {
+        LogReader::locate(self, from, max_bytes, up_to, least)
     }
 
     fn offset_for_time(&self, timestamp: Timestamp, up_to: Offset) -> Result<Option<TimedOffset>, LogReadError> {

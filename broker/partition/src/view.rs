@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use odradek_log::FileRegion;
 use odradek_model::{LeaderEpoch, Offset, Timestamp};
 
 use crate::error::{LeadershipError, ListOffsetsError, ReadError};
@@ -156,6 +157,12 @@ impl PartitionView {
             last_stable_offset: self.last_stable_offset,
             log_start_offset: start,
         })
+    }
+
+    /// Where what [`Self::read`] would give lies, if it is `least` bytes or more and can be sent from there without
+    /// waiting for the disk. `None` in any doubt, errors among them: [`Self::read`] tells.
+    pub fn locate(&self, offset: Offset, max_bytes: usize, isolation: Isolation, least: usize) -> Option<FileRegion> {
+        self.reader.locate(offset, self.visible_end(isolation), max_bytes, least)
     }
 
     /// Batches from `offset` up to the log's end, committed or not, for a follower whose fetch was found good

@@ -13,7 +13,7 @@ use odradek_wire::messages::{
     MetadataRequest, MetadataRequestTopic, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     OffsetFetchRequest, OffsetFetchRequestTopic,
 };
-use odradek_wire::{ApiKey, Encoder, Request, RequestHeader};
+use odradek_wire::{ApiKey, Encoder, Records, Request, RequestHeader};
 use support::{BY_NAME, batch, config, connect, create, fetch_request, now_ms, produce, produce_request, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -79,7 +79,7 @@ async fn a_fetch_waits_its_time_and_a_slow_reader_holds_up_nobody() {
     let mut offset = 0;
     while offset < 20 {
         let fetched = client.call_version(&fetch_request("t", offset, 0, 4 << 20), BY_NAME).await.unwrap();
-        let records = fetched.responses[0].partitions[0].records.clone().unwrap();
+        let records = fetched.responses[0].partitions[0].records.clone().and_then(Records::into_bytes).unwrap();
         assert!(!records.is_empty());
         offset = Batches::new(&records).flatten().map(|b| b.header.next_offset()).max().unwrap();
     }

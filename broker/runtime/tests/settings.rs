@@ -7,8 +7,9 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use odradek_records::{BatchBuilder, BatchOptions, Compression};
+use odradek_records::{BatchBuilder, BatchOptions, Batches, Compression};
 use odradek_runtime::Broker;
+use odradek_wire::Records;
 use odradek_wire::client::Connection;
 use odradek_wire::messages::{
     FindCoordinatorRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, OffsetCommitRequest,
@@ -122,7 +123,7 @@ async fn one_replica_is_enough_for_any_minimum_and_batches_stay_as_they_came() {
     // The effective minimum is at most the number of replicas (rule 13).
     assert_eq!(produce(&mut client, "t", compressed.clone()).await.error_code, 0);
     let fetched = client.call_version(&fetch_request("t", 0, 0, 1 << 20), BY_NAME).await.unwrap();
-    let records = fetched.responses[0].partitions[0].records.clone().unwrap();
+    let records = fetched.responses[0].partitions[0].records.clone().and_then(Records::into_bytes).unwrap();
     // Base offset and leader epoch are the broker's; from the magic on it is the producer's.
     assert_eq!(records[16..], compressed[16..]);
     broker.shutdown().await;
@@ -174,13 +175,15 @@ async fn a_consumer_far_behind_is_read_for_elsewhere() {
     for _ in 0..4 {
         assert_eq!(produce(&mut client, "t", batch(&[&value], now_ms())).await.error_code, 0);
     }
-    for (offset, cold) in [(3, 0), (4, 0), (0, 1), (2, 2), (3, 2)] {
+    for (offset, cold) in [(3, 0), (4, 0), (0, 1), (2, 2), (3, 2), (2, 2)] {
         // With and without a wait the records that are there come at once.
         let begun = Instant::now();
         let wait_ms = if offset < 4 { 20_000 } else { 0 };
         let fetched = client.call_version(&fetch_request("t", offset, wait_ms, 1 << 20), BY_NAME).await.unwrap();
-        let records = fetched.responses[0].partitions[0].records.clone().unwrap();
+        let records = fetched.responses[0].partitions[0].records.clone().and_then(Records::into_bytes).unwrap();
         assert_eq!(records.is_empty(), offset == 4, "at {offset}");
+        let read: Vec<_> = Batches::new(&records).map(|batch| batch.unwrap().header.base_offset).collect();
+        assert!(read.iter().all(|read| *read == offset), "{read:?} at {offset}");
         assert_eq!(cold_fetches(&broker).await, cold, "after a fetch at {offset}");
         assert!(begun.elapsed() < SOON);
     }

@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use odradek_disk::FileRegion;
 use odradek_wire::messages::ApiKey;
 use odradek_wire::private::PrivateHeader;
-use odradek_wire::{Decoder, Encoder, Request, RequestHeader, ResponseHeader, api_versions};
+use odradek_wire::{Decoder, Encoder, Request, RequestHeader, ResponseHeader, api_versions, encode};
 
 use crate::api;
 use crate::broker::Broker;
 use crate::net::budget::Charge;
 use crate::net::frame::Frame;
-use crate::net::{CloseReason, Finished, Peer, Reply, Service, Started};
+use crate::net::{CloseReason, Finished, Peer, Reply, Segment, Service, Started};
 use crate::{forwarding, private};
 
 /// The request as its handler sees it, beside the body.
@@ -42,11 +43,14 @@ pub struct Answered<T> {
     pub response: T,
     /// Only answers with records have one.
     pub charge: Option<Charge>,
+    /// The parts of files that stand in the response's place for records ([`odradek_wire::Records::Elsewhere`]), in
+    /// its order.
+    pub files: Vec<FileRegion>,
 }
 
 impl<T> From<T> for Answered<T> {
     fn from(response: T) -> Self {
-        Self { response, charge: None }
+        Self { response, charge: None, files: Vec::new() }
     }
 }
 
@@ -212,13 +216,30 @@ fn close(reason: CloseReason) -> Started {
 fn finish<T: odradek_wire::Message>(key: ApiKey, version: i16, correlation_id: i32, answered: Answered<T>) -> Finished {
     let mut encoder = Encoder::framed();
     ResponseHeader { correlation_id }.encode(&mut encoder, key, version);
-    let segments = answered.response.encode(&mut encoder, version).and_then(|()| encoder.finish());
+    let segments = answered.response.encode(&mut encoder, version).and_then(|()| encoder.finish_with_gaps());
     match segments {
-        Ok(segments) => Finished::Reply(Reply { segments, charge: answered.charge }),
+        Ok(segments) => {
+            let segments = fill_gaps(segments, answered.files);
+            Finished::Reply(Reply { segments, charge: answered.charge })
+        }
         Err(error) => {
             // A handler put something into the answer that this version cannot say: our mistake, one client's loss.
             tracing::error!(?key, version, %error, "cannot encode an answer");
             Finished::Close(CloseReason::Malformed)
         }
     }
+}
+
+/// Puts the files' parts into the gaps that were left for them.
+fn fill_gaps(segments: Vec<encode::Segment>, files: Vec<FileRegion>) -> Vec<Segment> {
+    let mut files = files.into_iter();
+    let fill = |segment| match segment {
+        encode::Segment::Bytes(bytes) => Segment::Bytes(bytes),
+        encode::Segment::Gap(length) => {
+            let file = files.next().expect("a handler gives a part of a file for each gap");
+            assert_eq!(file.len(), length, "a handler fills its own gaps");
+            Segment::File(file)
+        }
+    };
+    segments.into_iter().map(fill).collect()
 }

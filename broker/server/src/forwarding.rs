@@ -20,7 +20,14 @@ const FORWARDING_TIME: Duration = Duration::from_secs(15);
 /// Whether the controller alone can answer.
 pub(crate) fn is_for_the_controller(key: ApiKey) -> bool {
     match key {
-        ApiKey::CreateTopics | ApiKey::DeleteTopics => true,
+        ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::CreatePartitions
+        | ApiKey::IncrementalAlterConfigs
+        | ApiKey::ElectLeaders
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::UnregisterBroker => true,
         ApiKey::Produce
         | ApiKey::Fetch
         | ApiKey::ListOffsets
@@ -36,6 +43,10 @@ pub(crate) fn is_for_the_controller(key: ApiKey) -> bool {
         | ApiKey::InitProducerId
         | ApiKey::OffsetForLeaderEpoch
         | ApiKey::DescribeConfigs
+        | ApiKey::DescribeGroups
+        | ApiKey::ListGroups
+        | ApiKey::DescribeLogDirs
+        | ApiKey::DescribeTopicPartitions
         | ApiKey::DescribeCluster => false,
     }
 }
@@ -58,7 +69,7 @@ pub(crate) fn forward(dispatcher: &Dispatcher, inbound: Inbound, peer: &Peer) ->
                 };
                 let size = Bytes::copy_from_slice(&(response.len() as u32).to_be_bytes());
                 let charge = Some(broker.reads.take_available(response.len(), response.len()));
-                Finished::Reply(Reply { segments: vec![size, response], charge })
+                Finished::Reply(Reply { segments: vec![size.into(), response.into()], charge })
             }
             Err(error) => {
                 tracing::debug!(key = ?inbound.header.key, %error, "the controller did not answer");

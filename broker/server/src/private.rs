@@ -92,7 +92,7 @@ fn reply<M: Message>(header: PrivateHeader, response: &M) -> Result<Reply, Close
         tracing::error!(key = header.key.name(), %error, "cannot encode an answer");
         CloseReason::Malformed
     })?;
-    Ok(Reply { segments, charge: None })
+    Ok(Reply { segments: segments.into_iter().map(Into::into).collect(), charge: None })
 }
 
 fn challenge(dispatcher: &Dispatcher, request: PrivateRequest<'_>) -> Result<Started, CloseReason> {

@@ -28,7 +28,7 @@ impl Service for ByFirstByte {
         self.started.fetch_add(1, Ordering::SeqCst);
         let reply = |bytes: Bytes| {
             let size = Bytes::copy_from_slice(&(bytes.len() as u32).to_be_bytes());
-            Finished::Reply(Reply { segments: vec![size, bytes], charge: None })
+            Finished::Reply(Reply { segments: vec![size.into(), bytes.into()], charge: None })
         };
         let bytes = frame.bytes.clone();
         match bytes[0] {

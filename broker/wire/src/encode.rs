@@ -5,6 +5,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::records::Records;
+
 /// Why a message cannot be written in a version. Our own caller's mistake, never the peer's.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EncodeError {
@@ -30,6 +32,12 @@ pub enum EncodeError {
         /// The length.
         length: usize,
     },
+    /// Records that are elsewhere, where the message must be whole.
+    #[error("{length} bytes of records are not in the message")]
+    Gap {
+        /// Their length.
+        length: usize,
+    },
     /// A version of a message that we do not have.
     #[error("{message} has no version {version} here")]
     UnsupportedVersion {
@@ -40,17 +48,27 @@ pub enum EncodeError {
     },
 }
 
+/// A part of what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// These bytes.
+    Bytes(Bytes),
+    /// So many bytes that whoever sends the message has ([`Records::Elsewhere`]).
+    Gap(usize),
+}
+
 #[derive(Debug)]
-enum Segment {
+enum Part {
     Own(BytesMut),
     Shared(Bytes),
+    Gap(usize),
 }
 
 /// Collects an encoded message.
 #[derive(Debug, Default)]
 pub struct Encoder {
     /// What stands before `tail`.
-    segments: Vec<Segment>,
+    segments: Vec<Part>,
     tail: BytesMut,
     /// Bytes in `segments`.
     segments_length: usize,
@@ -87,16 +105,25 @@ impl Encoder {
     }
 
     /// What was written, in order, for a vectored write. Records are segments of their own and share the
-    /// caller's memory. An error if a frame is longer than its size field can say.
-    pub fn finish(mut self) -> Result<Vec<Bytes>, EncodeError> {
+    /// caller's memory. An error if a frame is longer than its size field can say, or if there are gaps.
+    pub fn finish(self) -> Result<Vec<Bytes>, EncodeError> {
+        let bytes = |segment| match segment {
+            Segment::Bytes(bytes) => Ok(bytes),
+            Segment::Gap(length) => Err(EncodeError::Gap { length }),
+        };
+        self.finish_with_gaps()?.into_iter().map(bytes).collect()
+    }
+
+    /// As [`finish`](Self::finish), with gaps where records are elsewhere.
+    pub fn finish_with_gaps(mut self) -> Result<Vec<Segment>, EncodeError> {
         let length = self.length();
         if !self.tail.is_empty() {
-            self.segments.push(Segment::Own(self.tail));
+            self.segments.push(Part::Own(self.tail));
         }
         if self.framed {
             let size = i32::try_from(length - 4).map_err(|_| EncodeError::TooLong { length })?;
             match self.segments.first_mut() {
-                Some(Segment::Own(first)) => first[..4].copy_from_slice(&size.to_be_bytes()),
+                Some(Part::Own(first)) => first[..4].copy_from_slice(&size.to_be_bytes()),
                 _ => unreachable!("a framed encoder begins with four bytes of its own"),
             }
         }
@@ -104,8 +131,9 @@ impl Encoder {
             .segments
             .into_iter()
             .map(|segment| match segment {
-                Segment::Own(bytes) => bytes.freeze(),
-                Segment::Shared(bytes) => bytes,
+                Part::Own(bytes) => Segment::Bytes(bytes.freeze()),
+                Part::Shared(bytes) => Segment::Bytes(bytes),
+                Part::Gap(length) => Segment::Gap(length),
             })
             .collect())
     }
@@ -218,23 +246,26 @@ impl Encoder {
         self.tail.put_slice(bytes);
     }
 
-    /// Records, or any other bytes with a length before them, as a segment that shares their memory.
-    pub fn put_records(&mut self, records: Option<&Bytes>) -> Result<(), EncodeError> {
-        self.put_length(records.map(Bytes::len))?;
-        if let Some(records) = records.filter(|records| !records.is_empty()) {
-            self.push_segment(records.clone());
+    /// Records, or any other bytes with a length before them, as a segment that shares their memory or is a gap.
+    pub fn put_records<R: Clone + Into<Records>>(&mut self, records: Option<&R>) -> Result<(), EncodeError> {
+        let records: Option<Records> = records.cloned().map(Into::into);
+        self.put_length(records.as_ref().map(Records::len))?;
+        match records.filter(|records| !records.is_empty()) {
+            Some(Records::Bytes(bytes)) => self.push_segment(bytes.len(), Part::Shared(bytes)),
+            Some(Records::Elsewhere(length)) => self.push_segment(length, Part::Gap(length)),
+            None => {}
         }
         Ok(())
     }
 
-    fn push_segment(&mut self, bytes: Bytes) {
+    fn push_segment(&mut self, length: usize, segment: Part) {
         if !self.tail.is_empty() {
             let own = self.tail.split();
             self.segments_length += own.len();
-            self.segments.push(Segment::Own(own));
+            self.segments.push(Part::Own(own));
         }
-        self.segments_length += bytes.len();
-        self.segments.push(Segment::Shared(bytes));
+        self.segments_length += length;
+        self.segments.push(segment);
     }
 
     /// Writes a tagged field: its number, its size, and what `write` writes.
@@ -250,8 +281,9 @@ impl Encoder {
         self.put_unsigned_varint(u32::try_from(length).map_err(|_| EncodeError::TooLong { length })?);
         for segment in value.segments {
             match segment {
-                Segment::Own(bytes) => self.put_slice(&bytes),
-                Segment::Shared(bytes) => self.push_segment(bytes),
+                Part::Own(bytes) => self.put_slice(&bytes),
+                Part::Shared(bytes) => self.push_segment(bytes.len(), Part::Shared(bytes)),
+                Part::Gap(length) => self.push_segment(length, Part::Gap(length)),
             }
         }
         self.put_slice(&value.tail);

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::records::Records;
 use crate::text::Text;
 
 /// A deterministic source of choices (SplitMix64).
@@ -158,6 +159,17 @@ impl Generate for Bytes {
     fn print_like_kafka(&self, out: &mut String) {
         let signed: Vec<i8> = self.iter().map(|byte| byte.cast_signed()).collect();
         let _ = write!(out, "{signed:?}");
+    }
+}
+
+impl Generate for Records {
+    fn generate(source: &mut Source, version: i16) -> Self {
+        Self::Bytes(Bytes::generate(source, version))
+    }
+
+    /// Kafka prints an object identity for records.
+    fn print_like_kafka(&self, out: &mut String) {
+        out.push_str("(records)");
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Decoding slices the received frame: strings and bytes are parts of it, records are never copied. Every
 //! count and length is checked against the bytes left before anything is allocated, and what one frame may
-//! make us allocate is bounded ([`decode::allocation_limit`]). Encoding yields segments for a vectored write.
+//! make us allocate is bounded ([`decode::allocation_limit`]). Encoding yields segments for a vectored write, with gaps where
+//! records are sent from a file.
 //! [`api_versions::TABLE`] is the one list of what we speak.
 //!
 //! This crate must not know what a broker does with a message: no logs, no groups, no metadata, no policy.
@@ -22,6 +23,7 @@ pub mod header;
 pub mod message;
 pub mod messages;
 pub mod private;
+mod records;
 mod text;
 
 pub use decode::{DecodeError, Decoder};
@@ -30,4 +32,5 @@ pub use error_code::ErrorCode;
 pub use header::{RequestHeader, ResponseHeader};
 pub use message::{Message, Request};
 pub use messages::{AnyRequest, AnyResponse, ApiKey};
+pub use records::Records;
 pub use text::Text;

@@ -6,6 +6,7 @@ mod bodies;
 
 use bodies::{Body, DIRECTIONS, hex, versions};
 use bytes::Bytes;
+use odradek_wire::encode::Segment;
 use odradek_wire::generate::Source;
 use odradek_wire::messages::{
     ApiVersionsResponse, DeleteTopicsRequest, FetchRequest, FetchResponse, FetchableTopicResponse, ListOffsetsRequest,
@@ -16,7 +17,7 @@ use odradek_wire::private::{
     QuorumFetched, QuorumMessage, QuorumSnapshotPart,
 };
 use odradek_wire::{
-    AnyRequest, ApiKey, DecodeError, Decoder, EncodeError, Encoder, ErrorCode, Message, RequestHeader, Text,
+    AnyRequest, ApiKey, DecodeError, Decoder, EncodeError, Encoder, ErrorCode, Message, Records, RequestHeader, Text,
     api_versions, frame,
 };
 
@@ -126,7 +127,7 @@ fn records_and_strings_share_memory() {
     let response = FetchResponse {
         responses: vec![FetchableTopicResponse {
             topic: Text::from_static("t"),
-            partitions: vec![PartitionData { records: Some(records.clone()), ..PartitionData::default() }],
+            partitions: vec![PartitionData { records: Some(records.clone().into()), ..PartitionData::default() }],
             ..FetchableTopicResponse::default()
         }],
         ..FetchResponse::default()
@@ -140,9 +141,42 @@ fn records_and_strings_share_memory() {
     let (_, read) = frame::decode_response::<FetchResponse>(all.slice(4..), ApiKey::Fetch, 12).expect("decodes");
     let inside = |bytes: &[u8]| all.as_ptr_range().contains(&bytes.as_ptr());
     assert!(inside(read.responses[0].topic.as_bytes()));
-    assert!(inside(read.responses[0].partitions[0].records.as_ref().expect("are there")));
+    let decoded = read.responses[0].partitions[0].records.clone().and_then(Records::into_bytes).expect("are there");
+    assert!(inside(&decoded));
     assert!(!inside(read.responses[0].topic.detached().as_bytes()));
     assert_eq!(read, response);
+}
+
+#[test]
+fn records_elsewhere_leave_a_gap_of_their_length() {
+    let with = |records| FetchResponse {
+        responses: vec![FetchableTopicResponse {
+            topic: Text::from_static("t"),
+            partitions: vec![PartitionData { records: Some(records), ..PartitionData::default() }],
+            ..FetchableTopicResponse::default()
+        }],
+        ..FetchResponse::default()
+    };
+    let records = Bytes::from(vec![7; 5_000]);
+    for version in [4, 11, 12, 17] {
+        let encoded = |response: FetchResponse| {
+            let mut encoder = Encoder::framed();
+            response.encode(&mut encoder, version).expect("encodes");
+            encoder
+        };
+        let elsewhere = encoded(with(Records::Elsewhere(records.len()))).finish_with_gaps().expect("has a gap");
+        let filled: Vec<u8> = elsewhere
+            .iter()
+            .flat_map(|segment| match segment {
+                Segment::Bytes(bytes) => bytes.clone(),
+                Segment::Gap(length) => records.slice(..*length),
+            })
+            .collect();
+        let whole = encoded(with(records.clone().into())).finish().expect("is whole").concat();
+        assert_eq!(filled, whole, "version {version}");
+        let refused = encoded(with(Records::Elsewhere(5_000))).finish();
+        assert_eq!(refused, Err(EncodeError::Gap { length: 5_000 }));
+    }
 }
 
 /// Rules 1 and 2 of what a compatible broker does: the v0 answer to an unknown version, and Produce from 0.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use odradek_disk::FileRegion;
 use odradek_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId};
 use odradek_partition::{FollowerFetch, FollowerFetched, Isolation, PartitionView, WaitError};
-use odradek_wire::ErrorCode;
-use odradek_wire::Text;
 use odradek_wire::messages::{FetchEpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use odradek_wire::{ErrorCode, Records, Text};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -121,14 +121,10 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: FetchReques
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(LONGEST_WAIT);
     let deadline = Instant::now() + wait;
     let views = views(broker, &plan, Look::First);
-    let first = if may_block(&plan, &views) {
-        First::Views(views)
-    } else {
-        let read = read_views(broker, &plan, views);
-        if read.is_enough(&plan) || wait.is_zero() {
-            return Answer::Now(finish(broker, &plan, read));
-        }
-        First::Read(read)
+    let first = match read_views(broker, &plan, &views, Disk::InMemory) {
+        None => First::Views(views),
+        Some(read) if read.is_enough(&plan) || wait.is_zero() => return Answer::Now(finish(broker, &plan, read)),
+        Some(read) => First::Read(read),
     };
     let stopping = call.peer.stopping.clone();
     Answer::Later(Box::pin(wait_and_read(Arc::clone(broker), plan, first, deadline, stopping)))
@@ -147,7 +143,7 @@ fn refuse(request: &FetchRequest, code: ErrorCode) -> FetchResponse {
         partition_index: index,
         error_code: code.code(),
         high_watermark: -1,
-        records: Some(Bytes::new()),
+        records: Some(Bytes::new().into()),
         ..PartitionData::default()
     };
     let topics = request.topics.iter().map(|topic| FetchableTopicResponse {
@@ -218,6 +214,8 @@ struct Read {
     /// Whether a partition's answer must not wait for more: an error, another log, another replica to read from.
     is_due: bool,
     charge: Option<Charge>,
+    /// Where the records are that are sent from files, in the response's order.
+    files: Vec<FileRegion>,
 }
 
 impl Read {
@@ -227,7 +225,7 @@ impl Read {
     }
 
     fn answer(self) -> Answered<FetchResponse> {
-        Answered { response: self.response, charge: self.charge }
+        Answered { response: self.response, charge: self.charge, files: self.files }
     }
 }
 
@@ -305,17 +303,17 @@ fn nearer_replica(
     preferred.map_err(|error| leadership_code(&error))
 }
 
-/// Whether the pass may have to wait for the disk: who is far behind must not hold up a thread that serves others.
-fn may_block(plan: &Plan, views: &[View]) -> bool {
-    let may = |partition: &PartitionPlan, view: &PartitionView| match &plan.asker {
-        Asker::Consumer { isolation, .. } => view.may_block(partition.offset, *isolation),
-        Asker::Follower { .. } => view.may_block_for_follower(partition.offset),
-    };
-    plan.partitions().zip(views).any(|(partition, view)| match view {
-        Ok(Seen::Here(view)) => may(partition, view),
-        Ok(Seen::Slowed(_) | Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => false,
-    })
+/// What a pass may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    /// Nothing that may wait for the disk: who is far behind must not hold up a thread that serves others.
+    InMemory,
+    /// Wait: the pass is on a thread of its own.
+    MayWait,
 }
+
+/// Records from this length on are sent from the file; below, a read costs less than another call to the socket.
+const SEND_FROM: usize = 32 << 10;
 
 /// Looks again, and reads here, or on a thread that may block if it may have to.
 async fn read_once(broker: &Arc<Broker>, plan: &Arc<Plan>) -> Read {
@@ -323,15 +321,17 @@ async fn read_once(broker: &Arc<Broker>, plan: &Arc<Plan>) -> Read {
 }
 
 async fn read_where_it_may_block(broker: &Arc<Broker>, plan: &Arc<Plan>, views: Vec<View>) -> Read {
-    if !may_block(plan, &views) {
-        return read_views(broker, plan, views);
+    if let Some(read) = read_views(broker, plan, &views, Disk::InMemory) {
+        return read;
     }
     broker.metrics.cold_fetches.inc();
     let (broker, plan) = (Arc::clone(broker), Arc::clone(plan));
-    on_blocking_thread(move || read_views(&broker, &plan, views)).await
+    let read = move || read_views(&broker, &plan, &views, Disk::MayWait).expect("a pass that may wait is finished");
+    on_blocking_thread(read).await
 }
 
-fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
+/// `None` if it would have to wait for the disk, and may not.
+fn read_views(broker: &Broker, plan: &Plan, views: &[View], disk: Disk) -> Option<Read> {
     let seen_end = |view: &View| match view {
         Ok(Seen::Here(view) | Seen::Slowed(view)) => plan.visible_end(view),
         Ok(Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => -1,
@@ -347,28 +347,32 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
         .min(plan.max_bytes);
     let mut charge = (wanted > 0).then(|| broker.reads.take_available(wanted, 1));
     let mut left = charge.as_ref().map_or(0, Charge::bytes).min(plan.max_bytes);
-    let mut views = views.into_iter();
+    let mut views = views.iter();
     let mut total = 0;
     let (mut is_due, mut slowed_bytes) = (false, 0);
-    let topics = plan.topics.iter().map(|topic| FetchableTopicResponse {
-        topic: topic.name.clone(),
-        topic_id: topic.id,
-        partitions: topic
-            .partitions
-            .iter()
-            .zip(&mut views)
-            .map(|(partition, view)| {
-                is_due |= !matches!(view, Ok(Seen::Here(_) | Seen::Slowed(_)));
-                let (data, bytes) = read_partition(plan, partition, view, left, total == 0);
-                left = left.saturating_sub(bytes);
-                total += bytes;
-                slowed_bytes += if partition.is_slowed { bytes } else { 0 };
-                is_due |= data.error_code != 0;
-                data
-            })
-            .collect(),
-    });
-    let responses = topics.collect();
+    let mut files = Vec::new();
+    let mut responses = Vec::with_capacity(plan.topics.len());
+    for topic in &plan.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for (partition, view) in topic.partitions.iter().zip(&mut views) {
+            let max_bytes = partition.max_bytes.min(left);
+            let data = match locate(plan, partition, view, max_bytes) {
+                Some((data, file)) => {
+                    files.push(file);
+                    data
+                }
+                None if disk == Disk::InMemory && may_block(plan, partition, view) => return None,
+                None => read_partition(plan, partition, view, max_bytes, total == 0),
+            };
+            let bytes = data.records.as_ref().map_or(0, Records::len);
+            left = left.saturating_sub(bytes);
+            total += bytes;
+            slowed_bytes += if partition.is_slowed { bytes } else { 0 };
+            is_due |= data.error_code != 0 || !matches!(view, Ok(Seen::Here(_) | Seen::Slowed(_)));
+            partitions.push(data);
+        }
+        responses.push(FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions });
+    }
     if slowed_bytes > 0 {
         broker.replication.sent(slowed_bytes, broker.clock.monotonic());
     }
@@ -378,26 +382,54 @@ fn read_views(broker: &Broker, plan: &Plan, views: Vec<View>) -> Read {
         Some(charge) => charge.add(total - charge.bytes()),
         None => {}
     }
-    Read { response: FetchResponse { responses, ..FetchResponse::default() }, seen_ends, bytes: total, is_due, charge }
+    let response = FetchResponse { responses, ..FetchResponse::default() };
+    Some(Read { response, seen_ends, bytes: total, is_due, charge, files })
 }
 
-fn read_partition(
+/// Records for a consumer that are long enough to be sent from the file, and in memory. Not for followers: a leader may
+/// yet cut what is not committed.
+fn locate(
     plan: &Plan,
     partition: &PartitionPlan,
-    view: View,
-    left: usize,
-    first: bool,
-) -> (PartitionData, usize) {
-    let answer = PartitionData {
-        partition_index: partition.index,
-        high_watermark: -1,
-        records: Some(Bytes::new()),
-        ..PartitionData::default()
-    };
+    view: &View,
+    max_bytes: usize,
+) -> Option<(PartitionData, FileRegion)> {
+    let (Ok(Seen::Here(view)), Asker::Consumer { isolation, .. }) = (view, &plan.asker) else { return None };
+    let file = view.locate(partition.offset, max_bytes, *isolation, SEND_FROM)?;
+    let watermarks = (view.high_watermark(), view.last_stable_offset(), view.log_start_offset());
+    Some((partition_data(plan, partition, watermarks, Records::Elsewhere(file.len())), file))
+}
+
+/// Whether reading may have to wait for the disk.
+fn may_block(plan: &Plan, partition: &PartitionPlan, view: &View) -> bool {
+    let Ok(Seen::Here(view)) = view else { return false };
+    match &plan.asker {
+        Asker::Consumer { isolation, .. } => view.may_block(partition.offset, *isolation),
+        Asker::Follower { .. } => view.may_block_for_follower(partition.offset),
+    }
+}
+
+fn partition_data(
+    plan: &Plan,
+    partition: &PartitionPlan,
+    (high_watermark, last_stable_offset, log_start_offset): (Offset, Offset, Offset),
+    records: Records,
+) -> PartitionData {
     // Rule 21: a list for those who ask for it. Nothing is ever aborted without transactions.
     let reads_committed = matches!(plan.asker, Asker::Consumer { isolation: Isolation::ReadCommitted, .. });
-    let aborted_transactions = reads_committed.then(Vec::new);
-    let max_bytes = partition.max_bytes.min(left);
+    PartitionData {
+        partition_index: partition.index,
+        high_watermark,
+        last_stable_offset,
+        log_start_offset: if plan.version >= 5 { log_start_offset } else { -1 },
+        records: Some(records),
+        aborted_transactions: reads_committed.then(Vec::new),
+        ..PartitionData::default()
+    }
+}
+
+fn read_partition(plan: &Plan, partition: &PartitionPlan, view: &View, max_bytes: usize, first: bool) -> PartitionData {
+    let nothing = || Records::from(Bytes::new());
     let read = match view {
         Ok(Seen::Here(view)) => match &plan.asker {
             Asker::Consumer { isolation, .. } => view.read(partition.offset, max_bytes, *isolation, first),
@@ -406,40 +438,33 @@ fn read_partition(
         .map_err(|error| read_code(&error)),
         Ok(Seen::Slowed(view)) => view.read_for_follower(partition.offset, 0, false).map_err(|error| read_code(&error)),
         Ok(Seen::Diverging(epoch, end_offset)) => {
-            let diverging_epoch = FetchEpochEndOffset { epoch, end_offset };
-            return (PartitionData { diverging_epoch, aborted_transactions, ..answer }, 0);
+            let diverging_epoch = FetchEpochEndOffset { epoch: *epoch, end_offset: *end_offset };
+            let data = partition_data(plan, partition, (-1, -1, -1), nothing());
+            return PartitionData { diverging_epoch, ..data };
         }
         Ok(Seen::Elsewhere(nearer, view)) => {
-            let data = PartitionData {
-                high_watermark: view.high_watermark(),
-                last_stable_offset: view.last_stable_offset(),
-                log_start_offset: view.log_start_offset(),
-                preferred_read_replica: nearer.0,
-                aborted_transactions,
-                ..answer
-            };
-            return (data, 0);
+            let watermarks = (view.high_watermark(), view.last_stable_offset(), view.log_start_offset());
+            let data = partition_data(plan, partition, watermarks, nothing());
+            return PartitionData { preferred_read_replica: nearer.0, ..data };
         }
-        Err(code) => Err(code),
+        Err(code) => Err(*code),
     };
     match read {
         Ok(fetched) => {
-            let bytes = fetched.records.len();
-            let data = PartitionData {
-                high_watermark: fetched.high_watermark,
-                last_stable_offset: fetched.last_stable_offset,
-                log_start_offset: if plan.version >= 5 { fetched.log_start_offset } else { -1 },
-                records: Some(fetched.records),
-                aborted_transactions,
-                ..answer
-            };
-            (data, bytes)
+            let watermarks = (fetched.high_watermark, fetched.last_stable_offset, fetched.log_start_offset);
+            partition_data(plan, partition, watermarks, fetched.records.into())
         }
         Err(code) => {
             // Clients of these versions do not know the code (KIP-112).
             let is_old = plan.version <= 5 && code == ErrorCode::KafkaStorageError;
             let code = if is_old { ErrorCode::NotLeaderOrFollower } else { code };
-            (PartitionData { error_code: code.code(), aborted_transactions: None, ..answer }, 0)
+            PartitionData {
+                partition_index: partition.index,
+                error_code: code.code(),
+                high_watermark: -1,
+                records: Some(nothing()),
+                ..PartitionData::default()
+            }
         }
     }
 }
@@ -464,7 +489,7 @@ fn finish(broker: &Broker, plan: &Plan, mut read: Read) -> Answered<FetchRespons
             if data.error_code != 0 {
                 replica.metrics.failed_fetch_requests.inc();
             }
-            let bytes = data.records.as_ref().map_or(0, Bytes::len) as u64;
+            let bytes = data.records.as_ref().map_or(0, Records::len) as u64;
             if bytes > 0 {
                 replica.metrics.bytes_out.inc_by(bytes);
             }

@@ -7,20 +7,18 @@
 //! deadline; it holds up nobody, as nothing is shared but the byte budgets, which it gives back then.
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::budget::Budget;
 use super::frame::{FrameError, FrameReader};
+use super::outgoing::Outgoing;
 use super::{CloseReason, Finished, Peer, Reply, Service, Started};
 
 /// Unanswered requests of one connection. Java producers keep 5, librdkafka's window is bounded by bytes; 64
@@ -121,7 +119,7 @@ pub async fn serve<S: Service>(stream: TcpStream, service: &S, limits: &Connecti
     if stream.set_nodelay(true).is_err() {
         return CloseReason::Io;
     }
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
     let mut reader = FrameReader::new(read, Arc::clone(&limits.requests), limits.max_request_bytes);
     let mut pipeline = Pipeline::default();
     let mut last_request = Instant::now();
@@ -142,7 +140,7 @@ pub async fn serve<S: Service>(stream: TcpStream, service: &S, limits: &Connecti
         tokio::select! {
             biased;
             finished = pipeline.next(), if answering => {
-                let end = answer(&mut write, finished, limits).await;
+                let end = answer(&write, finished, limits).await;
                 if let Some(reason) = end {
                     return reason;
                 }
@@ -156,7 +154,7 @@ pub async fn serve<S: Service>(stream: TcpStream, service: &S, limits: &Connecti
                     match started {
                         // The usual case: answered at once, nothing older is waiting.
                         Started::Finished(finished) if pipeline.requests.is_empty() => {
-                            if let Some(reason) = answer(&mut write, finished, limits).await {
+                            if let Some(reason) = answer(&write, finished, limits).await {
                                 return reason;
                             }
                         }
@@ -193,23 +191,23 @@ pub async fn serve<S: Service>(stream: TcpStream, service: &S, limits: &Connecti
 }
 
 /// Writes what a request ended with. `Some` ends the connection.
-async fn answer(write: &mut OwnedWriteHalf, finished: Finished, limits: &ConnectionLimits) -> Option<CloseReason> {
+async fn answer(write: &OwnedWriteHalf, finished: Finished, limits: &ConnectionLimits) -> Option<CloseReason> {
     let (reply, end) = match finished {
         Finished::Reply(reply) => (reply, None),
         Finished::LastReply(reply, reason) => (reply, Some(reason)),
         Finished::Nothing => return None,
         Finished::Close(reason) => return Some(reason),
     };
-    let Reply { mut segments, charge } = reply;
+    let Reply { segments, charge } = reply;
+    let mut outgoing = Outgoing::new(segments);
     // The socket's buffer usually takes it all at once: no timer is made then.
-    match try_write(write, &mut segments) {
+    match outgoing.try_write(write.as_ref()) {
         Ok(true) => return end,
         Ok(false) => {}
         Err(_) => return Some(CloseReason::Io),
     }
-    let left: usize = segments.iter().map(Bytes::len).sum();
-    let time = limits.write_time + Duration::from_secs(left as u64 / SLOWEST_BYTES_PER_SECOND);
-    let written = timeout(time, write_rest(write, &mut segments)).await;
+    let time = limits.write_time + Duration::from_secs(outgoing.len() as u64 / SLOWEST_BYTES_PER_SECOND);
+    let written = timeout(time, outgoing.write(write.as_ref())).await;
     drop(charge);
     match written {
         Ok(Ok(())) => end,
@@ -218,54 +216,6 @@ async fn answer(write: &mut OwnedWriteHalf, finished: Finished, limits: &Connect
             // Closing with a reset, so that the kernel does not keep what nobody reads.
             let _ = write.as_ref().set_zero_linger();
             Some(CloseReason::SlowReader)
-        }
-    }
-}
-
-/// Slices per system call: a Fetch answer has two segments per partition.
-const SLICES: usize = 64;
-
-fn try_write(write: &mut OwnedWriteHalf, segments: &mut Vec<Bytes>) -> io::Result<bool> {
-    loop {
-        segments.retain(|segment| !segment.is_empty());
-        if segments.is_empty() {
-            return Ok(true);
-        }
-        let written = {
-            let slices = slices(segments);
-            write.try_write_vectored(&slices[..segments.len().min(SLICES)])
-        };
-        match written {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => advance(segments, written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn write_rest(write: &mut OwnedWriteHalf, segments: &mut Vec<Bytes>) -> io::Result<()> {
-    while !try_write(write, segments)? {
-        write.writable().await?;
-    }
-    write.flush().await
-}
-
-fn slices(segments: &[Bytes]) -> [IoSlice<'_>; SLICES] {
-    let mut slices = [IoSlice::new(&[]); SLICES];
-    for (slice, segment) in slices.iter_mut().zip(segments) {
-        *slice = IoSlice::new(segment);
-    }
-    slices
-}
-
-fn advance(segments: &mut [Bytes], mut written: usize) {
-    for segment in segments {
-        let part = written.min(segment.len());
-        segment.advance(part);
-        written -= part;
-        if written == 0 {
-            return;
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod frame;
 pub mod introduction;
 pub mod listener;
+mod outgoing;
 pub mod warnings;
 
 use std::future::Future;
@@ -13,12 +14,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use budget::Charge;
 use frame::Frame;
 use introduction::{Introduced, Introduction};
+pub use outgoing::Segment;
 
 /// What a request needs to know about the connection it came by.
 #[derive(Debug, Clone)]
@@ -59,11 +60,11 @@ impl Peer {
     }
 }
 
-/// An answer in the form the socket takes it: segments for a vectored write, records among them uncopied.
+/// An answer in the form the socket takes it: segments in order, records among them uncopied.
 #[derive(Debug)]
 pub struct Reply {
     /// Size prefix, header and body.
-    pub segments: Vec<Bytes>,
+    pub segments: Vec<Segment>,
     /// What the answer's bytes are charged with until they are written.
     pub charge: Option<Charge>,
 }

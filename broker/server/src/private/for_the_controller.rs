@@ -21,7 +21,7 @@ use crate::forwarding::is_for_the_controller;
 use crate::net::budget::Charge;
 use crate::net::frame::Frame;
 use crate::net::introduction::Introduced;
-use crate::net::{CloseReason, Finished, Peer, Started};
+use crate::net::{CloseReason, Finished, Peer, Segment, Started};
 
 /// Longest principal taken: a certificate's name, Kafka's longest kind, has a few hundred characters.
 const LONGEST_PRINCIPAL: usize = 4096;
@@ -134,7 +134,14 @@ fn envelope(
         };
         let response = match finished {
             Finished::Reply(reply) | Finished::LastReply(reply, _) => {
-                Some(Bytes::from(reply.segments.concat()).slice(frame::SIZE_LENGTH..))
+                let mut bytes = Vec::with_capacity(reply.segments.iter().map(Segment::len).sum());
+                for segment in &reply.segments {
+                    match segment {
+                        Segment::Bytes(part) => bytes.extend_from_slice(part),
+                        Segment::File(_) => unreachable!("only Fetch is answered from files, and it is not forwarded"),
+                    }
+                }
+                Some(Bytes::from(bytes).slice(frame::SIZE_LENGTH..))
             }
             Finished::Nothing | Finished::Close(_) => None,
         };

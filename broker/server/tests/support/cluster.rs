@@ -28,6 +28,12 @@ pub(crate) struct Cluster {
     _folder: Folder,
 }
 
+/// No other brokers.
+fn alone() -> Arc<Peers> {
+    let cluster_id = ClusterId::new("test").unwrap();
+    Peers::alone(cluster_id, BrokerId(0), Arc::new(Counter::default()), Handle::current())
+}
+
 impl Cluster {
     /// Brokers 0 to `brokers` - 1, unfenced.
     pub(crate) fn new(brokers: i32) -> Self {
@@ -42,7 +48,7 @@ impl Cluster {
     pub(crate) fn at_level(level: u32) -> Self {
         let (handle, inbox) = channel();
         let folder = Folder::new();
-        let broker = folder.broker_of(SetClock::new(), handle);
+        let broker = folder.broker_with(0, SetClock::new(), handle, alone());
         let mut image = Image::empty();
         let cluster_record = ClusterRecord { cluster_id: "test".to_owned() }.into();
         for record in [cluster_record, FeatureLevelRecord { level }.into()] {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use odradek_disk::{BeginningCall, Disk, SimulatedDisk};
 use odradek_metadata::records::{EndpointRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use odradek_metadata::{Image, Record, apply};
@@ -26,7 +26,7 @@ use odradek_server::health::Health;
 use odradek_server::metrics::{Metrics, TopicMetrics};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::frame::Frame;
-use odradek_server::net::{Finished, Peer, Service, Started};
+use odradek_server::net::{Finished, Peer, Segment, Service, Started};
 use odradek_server::peers::Peers;
 use odradek_server::replica::{Replica, ReplicaContext, ReplicaParts};
 use odradek_server::replicas::TopicReplicas;
@@ -250,7 +250,7 @@ pub(crate) fn start<R: Request>(broker: &Arc<Broker>, request: &R, version: i16)
 /// As [`start`], on a connection with a past.
 pub(crate) fn start_from<R: Request>(broker: &Arc<Broker>, request: &R, version: i16, peer: &Peer) -> Started {
     let header = RequestHeader { key: R::KEY, version, correlation_id: 1, client_id: None };
-    let mut bytes = joined(&frame::encode_request(&header, request).unwrap());
+    let mut bytes = Bytes::from(frame::encode_request(&header, request).unwrap().concat());
     bytes.advance(frame::SIZE_LENGTH);
     let frame = Frame { bytes, charge: Budget::new(1 << 20).open() };
     Dispatcher::new(Arc::clone(broker)).start(frame, peer)
@@ -275,17 +275,15 @@ pub(crate) async fn later<R: Request>(broker: &Arc<Broker>, request: &R, version
 
 pub(crate) fn decode<R: Request>(finished: Finished, version: i16) -> R::Response {
     let Finished::Reply(reply) = finished else { panic!("no reply but {finished:?}") };
-    let mut bytes = joined(&reply.segments);
+    let mut bytes = joined(reply.segments);
     bytes.advance(frame::SIZE_LENGTH);
     frame::decode_response::<R::Response>(bytes, R::KEY, version).unwrap().1
 }
 
-fn joined(segments: &[Bytes]) -> Bytes {
-    segments
-        .iter()
-        .fold(BytesMut::new(), |mut all, part| {
-            all.extend_from_slice(part);
-            all
-        })
-        .freeze()
+fn joined(segments: Vec<Segment>) -> Bytes {
+    let bytes = segments.into_iter().map(|segment| match segment {
+        Segment::Bytes(bytes) => bytes,
+        Segment::File(mut region) => region.read(region.len()).unwrap().into(),
+    });
+    bytes.flatten().collect()
 }

@@ -133,7 +133,7 @@ impl WireField {
             return Err(syn::Error::new_spanned(field, "an Option needs nullable versions, and the other way round"));
         }
         if parsed.records && !parsed.optional {
-            return Err(syn::Error::new_spanned(field, "records are Option<Bytes>"));
+            return Err(syn::Error::new_spanned(field, "records are Option<Bytes> or Option<Records>"));
         }
         Ok(parsed)
     }

@@ -3,11 +3,11 @@
 //! KIP-516 topic ids in v13, KIP-951 leader hints).
 //! It must not know how a broker answers, only what stands on the wire.
 
-use bytes::Bytes;
 use odradek_wire_derive::Wire;
 use uuid::Uuid;
 
 use super::endpoints::{LeaderIdAndEpoch, NodeEndpoint};
+use crate::records::Records;
 use crate::text::Text;
 
 /// Asks for batches from given offsets on. A follower names itself as a replica.
@@ -176,7 +176,7 @@ pub struct PartitionData {
     pub preferred_read_replica: i32,
     /// The batches, byte for byte. The first may begin before the offset asked for.
     #[wire(nullable = "0+", records)]
-    pub records: Option<Bytes>,
+    pub records: Option<Records>,
 }
 
 /// Where the log of a follower leaves the leader's: the largest epoch they share as the leader sees it, and its
