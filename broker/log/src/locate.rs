@@ -72,16 +72,13 @@ impl<'a> Headers<'a> {
     fn at(&mut self, position: u64) -> Option<BatchHeader> {
         let left = self.end.checked_sub(position)?;
         let within = position.checked_sub(self.chunk_begin).and_then(|from| self.chunk.get(from as usize..));
-        let header = match within.filter(|bytes| bytes.len() >= HEADER_BYTES) {
-            Some(bytes) => BatchHeader::parse(bytes).ok()?,
-            None => {
-                self.chunk.clear();
-                self.chunk_begin = position;
-                let wanted = self.ahead.min(usize::try_from(left).unwrap_or(usize::MAX));
-                self.file.read_cached(&mut self.chunk, wanted, position).ok()??;
-                BatchHeader::parse(&self.chunk).ok()?
-            }
-        };
+        if within.is_none_or(|bytes| bytes.len() < HEADER_BYTES) {
+            self.chunk.clear();
+            self.chunk_begin = position;
+            let wanted = self.ahead.min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.file.read_cached(&mut self.chunk, wanted, position).ok()??;
+        }
+        let header = BatchHeader::parse(&self.chunk[(position - self.chunk_begin) as usize..]).ok()?;
         self.ahead = if header.size_bytes() < CHUNK_BYTES { CHUNK_BYTES } else { HEADER_BYTES };
         (header.size_bytes() as u64 <= left).then_some(header)
     }

@@ -12,11 +12,13 @@ use odradek_metadata::{
 use odradek_model::{BrokerId, ClusterId, ControllerEpoch, DirectoryId};
 use odradek_server::broker::Broker;
 use odradek_server::controller::{Ask, ControllerInbox, Decided, Inbox, channel};
+use odradek_server::peers::Peers;
 use odradek_wire::Request;
 use odradek_wire::messages::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{Folder, SetClock, later};
+use super::{Counter, Folder, SetClock, later};
 
 const EPOCH: ControllerEpoch = 1;
 
