@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use odradek_runtime::config::{Config, ListenerConfig, LogConfig};
+use odradek_runtime::config::{Config, Coordination, ListenerConfig, LogConfig};
 use odradek_runtime::{Broker, RunningBroker, logging, signals, threads};
 use tokio::process::Command;
 
@@ -109,6 +109,10 @@ fn configure(arguments: &Arguments, data_folder: PathBuf) -> anyhow::Result<Conf
         listeners: vec![ListenerConfig { name: "plain".to_owned(), bind: arguments.listen, advertised }],
         http: arguments.http,
         rack: None,
+        brokers: Vec::new(),
+        cluster_secret_file: None,
+        cluster_secret: None,
+        coordination: Coordination::Alone,
         memory_limit_bytes: None,
         worker_threads: None,
         log: LogConfig::default(),

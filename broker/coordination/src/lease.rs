@@ -119,6 +119,12 @@ pub trait ControllerLease: Send + Sync + Debug {
     /// # Panics
     /// If the change's epoch is below the view's.
     fn compare_and_set(&self, view: &LeaseView, change: &LeaseChange) -> Result<WriteOutcome, LeaseError>;
+
+    /// Makes a new Lease, with sequence 0, if there is none (rule 10). `uid` is random text, another for each.
+    ///
+    /// # Errors
+    /// [`LeaseError`], if the write was certainly not made.
+    fn create(&self, uid: &str, cluster_id: &ClusterId, change: &LeaseChange) -> Result<WriteOutcome, LeaseError>;
 }
 
 /// The view after the change, for the local implementations.

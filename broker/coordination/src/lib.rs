@@ -6,7 +6,6 @@
 //! - [`BrokerLock`]: the belt against two processes with one broker id.
 //! - [`DataFolder`]: whose folder it is (`odradek-meta.json`), locked while in use, formatted in an explicit step.
 //! - [`quorum`]: who is controller and what is committed in the metadata log of several brokers, as a state machine.
-//! - [`take_and_lead`]: how a cluster's only voter becomes controller (coordination rules 1, 2 and 4).
 //!
 //! The crate must not know the metadata's content, the wire protocol, tokio or clocks. Calls block; those of an
 //! implementation that leaves the process return within its own deadline.
@@ -16,7 +15,6 @@ mod data_folder;
 mod holder;
 mod lease;
 pub mod quorum;
-mod single_voter;
 
 pub use broker_lock::{BrokerLock, BrokerLockOutcome, FileBrokerLock, InProcessBrokerLock};
 pub use data_folder::{DataFolder, DataFolderError, FORMAT_VERSION, IDENTITY_FILE, Identity};
@@ -24,4 +22,3 @@ pub use holder::{Holder, HolderError, Voter};
 pub use lease::{
     ControllerLease, FileLease, InProcessLease, LeaseChange, LeaseError, LeaseView, ViewOrder, WriteOutcome,
 };
-pub use single_voter::{TakeError, VoterLog, release, take_and_lead};

@@ -256,9 +256,8 @@ pub fn decide(image: &Image, settings: &ControllerSettings, command: &Command, _
     }
 }
 
-/// The feature level at which a new log begins: 1 while the runtime drives one broker without sessions. The change that
-/// drives [`ActiveController`] raises it to [`REPLICATION_FEATURE_LEVEL`].
-pub const INITIAL_FEATURE_LEVEL: u32 = 1;
+/// The feature level at which a new log begins.
+pub const INITIAL_FEATURE_LEVEL: u32 = REPLICATION_FEATURE_LEVEL;
 
 /// The records with which a new log begins, after its first epoch record.
 pub fn bootstrap(image: &Image, cluster_id: &ClusterId) -> Vec<Record> {

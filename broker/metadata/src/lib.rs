@@ -7,7 +7,6 @@
 //! - [`ActiveController`]: decisions, sessions and duties of the controller of several brokers; events in, effects out.
 //! - [`MetadataLog`]: fsynced batches, epochs, promises, snapshots, over the disk port (rules 5, 9, 11 of the
 //!   coordination protocol).
-//! - [`Controller`]: the three together, for the one voter that there is so far.
 //!
 //! The crate must not know the wire protocol, Kafka's error codes, Leases, tokio or clocks.
 
@@ -15,7 +14,6 @@ mod controller;
 mod image;
 mod log;
 pub mod records;
-mod voter;
 
 pub use controller::{
     ActiveController, AllocateProducerIds, AllocateProducerIdsError, AlterPartition, AlterPartitionError,
@@ -40,4 +38,3 @@ pub use log::{
     RecoveryReport,
 };
 pub use records::Record;
-pub use voter::{Controller, ControllerError};

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Starts one broker from its configuration, and stops it. Order of a start: sockets, folder, metadata, logs, serving;
-//! so that a port in use or a foreign folder is found before anything is changed.
+//! Starts one broker from its configuration, and stops it. Order of a start: sockets, folder, private listener, metadata
+//! node, registration, logs, serving; so that a port in use or a foreign folder is found before anything is changed.
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use odradek_coordination::{FileLease, LeaseError};
 use odradek_disk::{Disk, RealDisk};
 use odradek_metadata::{
-    Command, Controller, ControllerSettings, Endpoint, RegisterBroker, RegisterBrokerError, Reply,
+    ControllerSettings, Endpoint, Image, RegisterBroker, RegisterBrokerError, SESSION_TIMEOUT_MS,
     SUPPORTED_FEATURE_LEVEL,
 };
 use odradek_model::BrokerId;
 use odradek_server::broker::BrokerParts;
 use odradek_server::clock::{Clock, Random};
-use odradek_server::controller;
+use odradek_server::controller::{self, ControllerHandle, ControllerStatus, QuorumNetwork};
 use odradek_server::dispatch::Dispatcher;
 use odradek_server::failure::Failure;
 use odradek_server::folder::ReplicaFolder;
@@ -24,18 +25,23 @@ use odradek_server::metrics::{Metrics, Snapshot};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::connection::ConnectionLimits;
 use odradek_server::net::listener::{ConnectionCount, Listener};
-use odradek_server::peers::Peers;
+use odradek_server::peers::{ClusterSecret, Identity, Peers, PeersSettings};
+use odradek_server::private::PRIVATE_LISTENER;
 use odradek_server::replica::Replica;
 use odradek_wire::ApiKey;
 use odradek_wire::private::PrivateApiKey;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Coordination, ListenerConfig};
+use crate::coordination::{self, KubernetesLeases, LocalLease};
+use crate::lifecycle::task::{self as lifecycle, LifecycleHandle, LifecycleParts};
 use crate::memory::{self, MemoryPlan};
+use crate::metadata_node::{self, MetadataNode, NodeIdentity, NodeParts, NodeSettings, QuorumLog};
 use crate::storage::{Storage, StorageError, Wanted};
-use crate::system::{SystemClock, SystemRandom, boot_id};
+use crate::system::{SystemClock, SystemRandom, boot_id, pod_uid};
 use crate::threads::raise_open_files;
 
 /// How long requests in flight may take to finish when the broker stops. Connections end after 10 s themselves.
@@ -63,9 +69,9 @@ pub enum StartError {
     /// The controller did not take the broker.
     #[error("the broker was not registered: {0}")]
     Register(#[from] RegisterBrokerError),
-    /// The metadata could not be written.
-    #[error("{0}")]
-    Controller(#[from] odradek_metadata::ControllerError),
+    /// The broker could not go on.
+    #[error(transparent)]
+    Failed(#[from] RunError),
     /// A thread could not be started, or one ended early.
     #[error("{0}")]
     Thread(String),
@@ -84,7 +90,10 @@ pub struct Broker;
 #[derive(Debug)]
 pub struct RunningBroker {
     broker: Arc<odradek_server::broker::Broker>,
+    /// Its lock is held as long as this is there.
     storage: Storage,
+    kubernetes: Option<Arc<KubernetesLeases>>,
+    lifecycle: LifecycleHandle,
     advertised: Vec<Endpoint>,
     addresses: Vec<(String, SocketAddr)>,
     http: Option<SocketAddr>,
@@ -92,6 +101,7 @@ pub struct RunningBroker {
     stopping: CancellationToken,
     stopped: CancellationToken,
     connections: TaskTracker,
+    private_connections: TaskTracker,
     tasks: TaskTracker,
     failure: Arc<Failure>,
 }
@@ -107,7 +117,7 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
     let open_files = raise_open_files();
     let mut sockets = Vec::new();
     for listener in &config.listeners {
-        sockets.push((listener, listen(&listener.name, listener.bind).await?));
+        sockets.push((listener.clone(), listen(&listener.name, listener.bind).await?));
     }
     let http_socket = match config.http {
         Some(address) => Some(listen("http", address).await?),
@@ -122,36 +132,26 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
     let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
     let id = BrokerId(config.broker_id);
 
-    let opened = {
-        let (disk, random, config) = (Arc::clone(&disk), Arc::clone(&random), config.clone());
-        let settings = ControllerSettings {
-            default_partitions: config.settings.number("num.partitions") as i32,
-            default_replication_factor: config.settings.given_number("default.replication.factor").map(|n| n as i16),
-            topic_defaults: config.settings.topic_defaults.clone(),
-        };
-        blocking(move || {
-            let cluster_id = config.cluster_id.as_ref();
-            let wanted = Wanted { path: &config.data_folder, cluster_id, broker_id: id };
-            let (storage, metadata) = Storage::open(&disk, &wanted, settings, random.as_ref())?;
-            let folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
-            Ok::<_, StorageError>((storage, metadata, folder))
-        })
-        .await?
+    let local_lease = LocalLease::of(&config, &disk);
+    let (pod_uid, file) = (pod_uid(), local_lease.as_ref().and_then(LocalLease::file));
+    let Opened { storage, log, folder, restarted } = open(&config, &disk, &random, file, pod_uid.as_deref()).await?;
+    let identity = storage.folder.identity().clone();
+    let kubernetes = match &config.coordination {
+        Coordination::Kubernetes { cluster_name } => {
+            let pod_uid = pod_uid.ok_or_else(|| {
+                let reason = "POD_UID is not set, by which a restarted container is known".to_owned();
+                StorageError::from(LeaseError::Unavailable(reason))
+            })?;
+            let leases = KubernetesLeases::of(cluster_name, &identity.cluster_id, storage.holder(), &pod_uid);
+            let leases = leases.map_err(StorageError::from)?;
+            leases.take_broker_lease(restarted, &health).await?;
+            Some(leases)
+        }
+        _ => None,
     };
-    let (storage, mut metadata, folder) = opened?;
 
     let addresses: Vec<_> = sockets.iter().map(|(l, socket)| (l.name.clone(), local(socket, l.bind))).collect();
-    let advertised: Vec<Endpoint> = sockets
-        .iter()
-        .map(|(listener, socket)| {
-            let own = local(socket, listener.bind);
-            let (host, port) = listener.advertised.clone().unwrap_or_else(|| (own.ip().to_string(), own.port()));
-            // Port 0 was asked for: the one that was given is told.
-            let port = if port == 0 { own.port() } else { port };
-            Endpoint { listener: listener.name.clone(), host, port, security_protocol: 0 }
-        })
-        .collect();
-
+    let advertised = advertised(&sockets);
     let plan = MemoryPlan::from_limit(config.memory_limit_bytes.unwrap_or_else(memory::limit));
     let queued = config.settings.number("queued.max.request.bytes");
     let requests = Budget::new(usize::try_from(queued).unwrap_or(plan.requests));
@@ -160,22 +160,17 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
     let private = PrivateApiKey::ALL.iter().map(|key| (key.code(), key.name()));
     let metrics = Arc::new(Metrics::new(public.chain(private)));
     let (handle, inbox) = controller::channel();
-    // Nothing leads to other brokers yet.
-    let peers = Peers::alone(
-        storage.folder.identity().cluster_id.clone(),
-        id,
-        Arc::clone(&random),
-        tokio::runtime::Handle::current(),
-    );
+    let clean_shutdown_of = folder.clean_shutdown_of();
+    let peers = peers(&config, &disk, &storage, &handle, &random)?;
     let broker = odradek_server::broker::Broker::new(BrokerParts {
         id,
-        cluster_id: storage.folder.identity().cluster_id.clone(),
+        cluster_id: identity.cluster_id.clone(),
         settings: config.settings.clone(),
         clock: Arc::clone(&clock),
         random: Arc::clone(&random),
         metrics: Arc::clone(&metrics),
-        controller: handle,
-        peers,
+        controller: handle.clone(),
+        peers: Arc::clone(&peers),
         reads: Arc::clone(&reads),
         folder: Arc::new(folder),
         runtime: tokio::runtime::Handle::current(),
@@ -190,50 +185,88 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         tasks.spawn(http::serve(socket, Arc::clone(&health), source, stopped.clone()));
     }
 
-    // Registration and recovery, on a thread that may block.
+    // Brokers that wait for this one must be able to talk to it, so the private listener is open before anything waits
+    // for them.
+    let listeners = Listeners::new(&config, open_files, &requests, &metrics, &broker);
+    let (connections, private_connections) = (TaskTracker::new(), TaskTracker::new());
+    let (private, clients): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|(l, _)| l.name == PRIVATE_LISTENER);
+    for (listener, socket) in private {
+        listeners.open(&listener, socket, &private_connections, &stopped);
+    }
+
+    let network: Arc<dyn QuorumNetwork> = peers;
+    let (images_sender, images) = watch::channel(Arc::new(Image::empty()));
+    let node = MetadataNode::new(
+        NodeIdentity {
+            cluster_id: identity.cluster_id.clone(),
+            holder: storage.holder(),
+            voter: storage.voter(),
+            brokers: coordination::known_brokers(&config),
+        },
+        NodeSettings {
+            quorum: coordination::quorum_settings(&config),
+            controller: controller_settings(&config),
+            session_timeout_ms: SESSION_TIMEOUT_MS,
+        },
+        log,
+        random.number(),
+    )
+    .map_err(StorageError::from)?;
+    let lease = match (&kubernetes, &local_lease) {
+        (Some(leases), _) => {
+            tasks.spawn(Arc::clone(leases).hold(Arc::clone(&failure), stopped.clone()));
+            let controller = Arc::clone(&leases.controller);
+            tasks.spawn(metadata_node::lease::watch(controller, handle.clone(), stopped.clone()));
+            leases.calls()
+        }
+        (None, Some(lease)) => lease.calls(identity.cluster_id.clone(), Arc::clone(&random)),
+        (None, None) => unreachable!("a Lease is local or on Kubernetes"),
+    };
+    let parts = NodeParts {
+        node,
+        inbox,
+        handle,
+        lease,
+        network,
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&random),
+        images: images_sender,
+        failure: Arc::clone(&failure),
+    };
+    metadata_node::spawn(parts).map_err(|error| StartError::Thread(format!("metadata thread: {error}")))?;
+
     let registration = RegisterBroker {
         broker_id: id,
-        cluster_id: broker.cluster_id.clone(),
+        cluster_id: identity.cluster_id,
         incarnation: storage.incarnation,
-        directory_id: storage.folder.identity().directory_id,
+        directory_id: identity.directory_id,
         endpoints: advertised.clone(),
         rack: config.rack.clone(),
         boot_id: boot_id(),
-        clean_shutdown_of: None,
+        clean_shutdown_of,
         damaged_logs: Vec::new(),
         supported_feature_level: SUPPORTED_FEATURE_LEVEL,
     };
-    let recovering = Arc::clone(&broker);
-    let now_ms = clock.now_ms();
-    let metadata: Controller = blocking(move || {
-        register(&mut metadata, registration, now_ms)?;
-        recovering.recover(metadata.image()).map_err(StorageError::from)?;
-        Ok::<_, StartError>(metadata)
-    })
-    .await??;
-    spawn_controller(inbox, metadata, &broker, Arc::clone(&clock), Arc::clone(&failure))?;
-
-    let limits = Arc::new(ConnectionLimits {
-        max_request_bytes: config.settings.number("socket.request.max.bytes") as usize,
-        idle: config.settings.time("connections.max.idle.ms"),
-        ..ConnectionLimits::new(Arc::clone(&requests))
+    let mut lifecycle = lifecycle::spawn(LifecycleParts {
+        broker: Arc::clone(&broker),
+        registration,
+        images,
+        failure: Arc::clone(&failure),
+        tasks: tasks.clone(),
+        stopped: stopped.clone(),
     });
-    // Half of the open files are for connections, half for segments and their indexes.
-    let most = (config.settings.number("max.connections") as u64).min(open_files / 2).max(1);
-    let count = ConnectionCount::new(usize::try_from(most).unwrap_or(usize::MAX));
-    let connections = TaskTracker::new();
-    let service = Arc::new(Dispatcher::new(Arc::clone(&broker)));
-    for (listener, socket) in sockets {
-        let listener = Listener {
-            name: listener.name.as_str().into(),
-            service: Arc::clone(&service),
-            limits: Arc::clone(&limits),
-            connections: Arc::clone(&count),
-            observer: Arc::clone(&metrics) as _,
-            tasks: connections.clone(),
-            stopping: stopping.clone(),
-        };
-        connections.spawn(listener.run(socket));
+    let serving = tokio::select! {
+        serving = &mut lifecycle.serving => serving.unwrap_or_else(|_| Err(StartError::Thread("the broker's life ended".into()))),
+        reason = failure.wait() => Err(RunError(reason).into()),
+    };
+    if let Err(error) = serving {
+        stopping.cancel();
+        stopped.cancel();
+        broker.controller.stop(false).await;
+        return Err(error);
+    }
+    for (listener, socket) in clients {
+        listeners.open(&listener, socket, &connections, &stopping);
     }
     broker.spawn_tasks(&tasks, &stopping);
     health.enter(Phase::Serving);
@@ -241,6 +274,8 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
     Ok(RunningBroker {
         broker,
         storage,
+        kubernetes,
+        lifecycle,
         advertised,
         addresses,
         http,
@@ -248,9 +283,146 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         stopping,
         stopped,
         connections,
+        private_connections,
         tasks,
         failure,
     })
+}
+
+struct Opened {
+    storage: Storage,
+    log: QuorumLog,
+    folder: ReplicaFolder,
+    /// Whether the last process was in this pod.
+    restarted: bool,
+}
+
+/// Opens the data folder, on a thread that may block.
+async fn open(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    random: &Arc<dyn Random>,
+    lease: Option<&Arc<FileLease>>,
+    pod_uid: Option<&str>,
+) -> Result<Opened, StartError> {
+    let (disk, random, config) = (Arc::clone(disk), Arc::clone(random), config.clone());
+    let (lease, pod_uid) = (lease.cloned(), pod_uid.map(str::to_owned));
+    let opened = blocking(move || {
+        let wanted = Wanted {
+            path: &config.data_folder,
+            cluster_id: config.cluster_id.as_ref(),
+            broker_id: BrokerId(config.broker_id),
+            lease: lease.as_deref(),
+            pod_uid: pod_uid.as_deref(),
+        };
+        let (storage, log, restarted) = Storage::open(&disk, &wanted, random.as_ref())?;
+        let folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
+        Ok::<_, StorageError>(Opened { storage, log, folder, restarted })
+    });
+    Ok(opened.await??)
+}
+
+/// The way to the other brokers; without a secret nobody else is spoken with.
+fn peers(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    storage: &Storage,
+    node: &ControllerHandle,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<Peers>, StartError> {
+    let node = node.clone();
+    let others = config.brokers.iter().filter(|broker| broker.id != config.broker_id);
+    Ok(Peers::new(PeersSettings {
+        identity: Identity {
+            cluster_id: storage.folder.identity().cluster_id.clone(),
+            holder: storage.holder(),
+            directory_id: storage.folder.identity().directory_id,
+            secret: cluster_secret(config, disk.as_ref())?,
+        },
+        addresses: others.map(|broker| (BrokerId(broker.id), (broker.host.clone(), broker.port))).collect(),
+        random: Arc::clone(random),
+        runtime: tokio::runtime::Handle::current(),
+        on_loss: Arc::new(move |broker| node.connection_lost(broker)),
+    }))
+}
+
+/// Longest file with a secret: whoever puts more there means another file.
+const LARGEST_SECRET: usize = 4096;
+
+fn cluster_secret(config: &Config, disk: &dyn Disk) -> Result<Option<ClusterSecret>, StartError> {
+    if let Some(secret) = &config.cluster_secret {
+        return Ok(Some(secret.clone()));
+    }
+    let Some(path) = &config.cluster_secret_file else { return Ok(None) };
+    let refuse = |problem: String| {
+        let key = format!("clusterSecretFile {}", path.display());
+        StartError::from(ConfigError::Value { key, problem })
+    };
+    let bytes = odradek_disk::read_small_file(disk, path, LARGEST_SECRET).map_err(|error| refuse(error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| refuse("no such file".to_owned()))?;
+    // Editors end files with a line feed, which is no part of a secret.
+    ClusterSecret::new(bytes.trim_ascii_end()).map(Some).map_err(|error| refuse(error.to_string()))
+}
+
+fn controller_settings(config: &Config) -> ControllerSettings {
+    ControllerSettings {
+        default_partitions: config.settings.number("num.partitions") as i32,
+        default_replication_factor: config.settings.given_number("default.replication.factor").map(|n| n as i16),
+        topic_defaults: config.settings.topic_defaults.clone(),
+    }
+}
+
+fn advertised(sockets: &[(ListenerConfig, TcpListener)]) -> Vec<Endpoint> {
+    let endpoints = sockets.iter().map(|(listener, socket)| {
+        let own = local(socket, listener.bind);
+        let (host, port) = listener.advertised.clone().unwrap_or_else(|| (own.ip().to_string(), own.port()));
+        // Port 0 was asked for: the one that was given is told.
+        let port = if port == 0 { own.port() } else { port };
+        Endpoint { listener: listener.name.clone(), host, port, security_protocol: 0 }
+    });
+    endpoints.collect()
+}
+
+/// What all listeners of a broker share.
+struct Listeners {
+    service: Arc<Dispatcher>,
+    limits: Arc<ConnectionLimits>,
+    count: Arc<ConnectionCount>,
+    metrics: Arc<Metrics>,
+}
+
+impl Listeners {
+    fn new(
+        config: &Config,
+        open_files: u64,
+        requests: &Arc<Budget>,
+        metrics: &Arc<Metrics>,
+        broker: &Arc<odradek_server::broker::Broker>,
+    ) -> Self {
+        let limits = Arc::new(ConnectionLimits {
+            max_request_bytes: config.settings.number("socket.request.max.bytes") as usize,
+            idle: config.settings.time("connections.max.idle.ms"),
+            ..ConnectionLimits::new(Arc::clone(requests))
+        });
+        // Half of the open files are for connections, half for segments and their indexes.
+        let most = (config.settings.number("max.connections") as u64).min(open_files / 2).max(1);
+        let count = ConnectionCount::new(usize::try_from(most).unwrap_or(usize::MAX));
+        let service = Arc::new(Dispatcher::new(Arc::clone(broker)));
+        Self { service, limits, count, metrics: Arc::clone(metrics) }
+    }
+
+    fn open(&self, listener: &ListenerConfig, socket: TcpListener, tasks: &TaskTracker, stopping: &CancellationToken) {
+        let listener = Listener {
+            name: listener.name.as_str().into(),
+            service: Arc::clone(&self.service),
+            limits: Arc::clone(&self.limits),
+            connections: Arc::clone(&self.count),
+            observer: Arc::clone(&self.metrics) as _,
+            tasks: tasks.clone(),
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(listener.run(socket));
+    }
 }
 
 impl RunningBroker {
@@ -271,14 +443,23 @@ impl RunningBroker {
         self.http
     }
 
+    /// What the broker knows of the controller, and whether it is it.
+    pub fn controller(&self) -> ControllerStatus {
+        self.broker.controller.status().borrow().clone()
+    }
+
     /// Waits until the broker cannot go on.
     pub async fn failed(&self) -> RunError {
         RunError(self.failure.wait().await)
     }
 
-    /// Stops cleanly: no new connections, requests in flight finish, logs are flushed and marked clean.
+    /// Stops cleanly: what it leads goes to others, requests in flight finish, no new connections come, the controller
+    /// Lease is given back, logs are flushed and marked clean.
     pub async fn shutdown(self) {
         self.health.enter(Phase::Stopping);
+        if self.failure.reason().is_none() {
+            self.lifecycle.stop().await;
+        }
         self.stopping.cancel();
         // Members that wait for a rebalance are sent away, else they would hold their connections open.
         let broker = Arc::clone(&self.broker);
@@ -290,98 +471,38 @@ impl RunningBroker {
         self.broker.controller.stop(true).await;
         let clean = self.failure.reason().is_none();
         let broker = Arc::clone(&self.broker);
-        let storage = self.storage;
         let closed = blocking(move || {
             if clean {
                 broker.close();
-                if let Err(error) = storage.release() {
-                    tracing::warn!(%error, "the controller Lease was not released");
-                }
             }
         })
         .await;
         if let Err(error) = closed {
             tracing::error!(%error, "stopping");
         }
-        self.stopped.cancel();
-        self.tasks.close();
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
+        if let Some(leases) = &self.kubernetes {
+            leases.release().await;
+        }
+        self.end().await;
         tracing::info!("stopped");
     }
-}
 
-fn register(metadata: &mut Controller, registration: RegisterBroker, now_ms: i64) -> Result<(), StartError> {
-    match metadata.execute(&Command::RegisterBroker(registration), now_ms)? {
-        Reply::RegisterBroker(outcome) => {
-            outcome?;
-            Ok(())
-        }
-        other => unreachable!("a registration was answered with {other:?}"),
+    /// Ends as if the process had been killed, as far as that is possible inside of one: nothing is handed over, flushed
+    /// or marked. For tests of what the others do then.
+    pub async fn kill(self) {
+        self.stopping.cancel();
+        self.broker.controller.stop(false).await;
+        self.end().await;
     }
-}
 
-fn spawn_controller(
-    inbox: controller::ControllerInbox,
-    metadata: Controller,
-    broker: &Arc<odradek_server::broker::Broker>,
-    clock: Arc<dyn Clock>,
-    failure: Arc<Failure>,
-) -> Result<(), StartError> {
-    // Weak: the broker holds the way to the controller, which must not hold the broker.
-    let broker = Arc::downgrade(broker);
-    let publish = move |image| {
-        if let Some(broker) = broker.upgrade() {
-            broker.publish(image);
-        }
-    };
-    // Before anybody may ask who the controller is.
-    let epoch = metadata.leading().unwrap_or_default();
-    inbox.show(controller::ControllerStatus { epoch, leads: true, ..controller::ControllerStatus::default() });
-    std::thread::Builder::new()
-        .name("controller".to_owned())
-        .spawn(move || run_controller(&inbox, metadata, clock.as_ref(), publish, |reason| failure.fail(reason)))
-        .map(|_| ())
-        .map_err(|error| StartError::Thread(format!("controller thread: {error}")))
-}
-
-/// Carries out commands until told to stop, or the log fails.
-fn run_controller(
-    inbox: &controller::ControllerInbox,
-    mut metadata: Controller,
-    clock: &dyn Clock,
-    publish: impl Fn(Arc<odradek_metadata::Image>),
-    failed: impl Fn(String),
-) {
-    use odradek_server::controller::{Ask, ControllerUnavailable, Decided, Inbox};
-    let epoch = metadata.leading().unwrap_or_default();
-    loop {
-        match inbox.next(Duration::from_secs(60)) {
-            Inbox::Ask(Ask::Decide(command, answer)) => {
-                let before = metadata.image().end_offset();
-                let outcome = metadata.execute(&command, clock.now_ms());
-                let image = metadata.image();
-                let end = image.end_offset();
-                if end != before {
-                    publish(image);
-                }
-                let not_controller = ControllerUnavailable::NotController { controller: None, epoch };
-                let _ = match outcome {
-                    Ok(reply) => answer.send(Ok(Decided { reply, epoch, end })),
-                    Err(odradek_metadata::ControllerError::Log(error)) if error.is_fatal() => {
-                        failed(format!("metadata log: {error}"));
-                        return;
-                    }
-                    Err(_) => answer.send(Err(not_controller)),
-                };
-            }
-            Inbox::Ask(Ask::Stop { done, .. }) => {
-                drop(metadata);
-                let _ = done.send(());
-                return;
-            }
-            Inbox::Ask(_) | Inbox::Nothing => {}
-            Inbox::Closed => return,
-        }
+    async fn end(self) {
+        self.stopped.cancel();
+        self.private_connections.close();
+        self.tasks.close();
+        let private = self.private_connections.wait();
+        let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(private, self.tasks.wait()) }).await;
+        // The folder's lock is given back when all is over.
+        drop(self.storage);
     }
 }
 
@@ -406,6 +527,7 @@ struct Source {
 impl MetricsSource for Source {
     fn render(&self) -> String {
         let broker = &self.broker;
+        let controller = broker.controller.status().borrow().clone();
         let replicas = broker.replicas.all();
         let log_sizes = replicas.iter().map(|r| (r.topic.clone(), r.index, r.size_bytes())).collect();
         let count = |is: fn(&Replica) -> bool| replicas.iter().filter(|replica| is(replica)).count() as i64;
@@ -415,7 +537,10 @@ impl MetricsSource for Source {
             led: count(Replica::leads),
             under_replicated: count(Replica::is_under_replicated),
             under_min_in_sync: count(Replica::is_under_min_in_sync),
-            is_controller: true,
+            is_controller: controller.leads,
+            controller_epoch: controller.epoch,
+            lease_age_seconds: controller.lease_answered_at.map(|at| at.elapsed().as_secs_f64()),
+            lease_is_fallen: controller.lease_is_fallen,
             offline_replicas: broker.replicas.offline() as i64,
             request_budget: (self.requests.used() as u64, self.requests.total() as u64),
             read_budget: (broker.reads.used() as u64, broker.reads.total() as u64),

@@ -11,6 +11,12 @@
 //! - {name: private, bind: "0.0.0.0:9090", advertised: "c-0.ns.svc:9090"}
 //! http: "0.0.0.0:9404"                   # optional; no probes and metrics without it
 //! rack: zone-a                           # optional
+//! brokers:                               # optional; needed for more than one: all brokers of the cluster, and where
+//! - {id: 0, host: c-0.ns.svc, port: 9090, rack: zone-a}    # the private listener of each is
+//! clusterSecretFile: /etc/odradek/secret # by which brokers know each other; required with several brokers
+//! coordination:                          # optional; one of these; default: this broker is alone
+//!   kubernetes: {clusterName: c}         # Leases c-controller and c-broker-0 in the pod's namespace
+//!   local: {leaseFile: /srv/c/lease}     # a file that the brokers of one machine share
 //! memoryLimitBytes: 536870912            # optional; default: the cgroup's limit, else the machine's memory
 //! workerThreads: 2                       # optional; default: the cores this process may use
 //! log: {format: json, level: info}       # optional; format text or json, level as in RUST_LOG
@@ -20,8 +26,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use odradek_coordination::ControllerLease;
 use odradek_model::ClusterId;
+use odradek_server::peers::ClusterSecret;
 use odradek_server::settings::{BrokerSettings, SettingsError};
 use serde::Deserialize;
 
@@ -62,6 +71,14 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// `broker.rack`.
     pub rack: Option<String>,
+    /// All brokers of the cluster, this one included; none: it is alone.
+    pub brokers: Vec<BrokerAddress>,
+    /// Where the secret is by which the brokers of the cluster know each other.
+    pub cluster_secret_file: Option<PathBuf>,
+    /// The secret itself, if all brokers are in this process; counts before the file.
+    pub cluster_secret: Option<ClusterSecret>,
+    /// Where the controller Lease is.
+    pub coordination: Coordination,
     /// Memory to derive budgets from; `None`: ask the system.
     pub memory_limit_bytes: Option<u64>,
     /// Threads that serve; `None`: one per core.
@@ -70,6 +87,37 @@ pub struct Config {
     pub log: LogConfig,
     /// Settings by Kafka's names.
     pub settings: BrokerSettings,
+}
+
+/// A broker of the cluster, as the configuration knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BrokerAddress {
+    /// Its id.
+    pub id: i32,
+    /// Where its private listener is reached.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+}
+
+/// Where the controller Lease is.
+#[derive(Debug, Clone, Default)]
+pub enum Coordination {
+    /// In the data folder of a broker that is alone.
+    #[default]
+    Alone,
+    /// Shared by the brokers of this process.
+    InProcess(Arc<dyn ControllerLease>),
+    /// In a file that the brokers of this machine share.
+    File(PathBuf),
+    /// On Kubernetes, in the pod's namespace.
+    Kubernetes {
+        /// Of the `Cluster`.
+        cluster_name: String,
+    },
 }
 
 /// One Kafka listener.
@@ -114,6 +162,10 @@ struct File {
     listeners: Vec<FileListener>,
     http: Option<String>,
     rack: Option<String>,
+    #[serde(default)]
+    brokers: Vec<BrokerAddress>,
+    cluster_secret_file: Option<PathBuf>,
+    coordination: Option<FileCoordination>,
     memory_limit_bytes: Option<u64>,
     worker_threads: Option<usize>,
     #[serde(default)]
@@ -128,6 +180,25 @@ struct FileListener {
     name: String,
     bind: String,
     advertised: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileCoordination {
+    kubernetes: Option<FileKubernetes>,
+    local: Option<FileLocal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileKubernetes {
+    cluster_name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FileLocal {
+    lease_file: PathBuf,
 }
 
 /// A value under `config:`: whatever YAML makes of it, it becomes the text that Kafka would have read.
@@ -183,6 +254,26 @@ impl Config {
         if file.worker_threads.is_some_and(|n| !(1..=1024).contains(&n)) {
             return Err(refuse("workerThreads", "1 to 1024 are allowed".to_owned()));
         }
+        let coordination = match file.coordination {
+            None => Coordination::Alone,
+            Some(FileCoordination { kubernetes: Some(FileKubernetes { cluster_name }), local: None }) => {
+                Coordination::Kubernetes { cluster_name }
+            }
+            Some(FileCoordination { kubernetes: None, local: Some(FileLocal { lease_file }) }) => {
+                Coordination::File(lease_file)
+            }
+            Some(_) => return Err(refuse("coordination", "exactly one of kubernetes and local".to_owned())),
+        };
+        check_brokers(&file.brokers, file.broker_id).map_err(|problem| refuse("brokers", problem))?;
+        if file.brokers.len() > 1 && matches!(coordination, Coordination::Alone) {
+            return Err(refuse(
+                "coordination",
+                "required with several brokers: who leads has to be decided".to_owned(),
+            ));
+        }
+        if file.brokers.len() > 1 && file.cluster_secret_file.is_none() {
+            return Err(refuse("clusterSecretFile", "required with several brokers".to_owned()));
+        }
         let given = file.config.into_iter().map(|(name, value)| (name, value.into_text())).collect();
         Ok(Self {
             cluster_id: Some(cluster_id),
@@ -191,12 +282,37 @@ impl Config {
             listeners,
             http,
             rack: file.rack,
+            brokers: file.brokers,
+            cluster_secret_file: file.cluster_secret_file,
+            cluster_secret: None,
+            coordination,
             memory_limit_bytes: file.memory_limit_bytes,
             worker_threads: file.worker_threads,
             log: file.log,
             settings: BrokerSettings::parse(given)?,
         })
     }
+}
+
+/// Brokers of one cluster: more would not know each other by a file.
+const MOST_BROKERS: usize = 1000;
+
+fn check_brokers(brokers: &[BrokerAddress], own: i32) -> Result<(), String> {
+    if brokers.len() > MOST_BROKERS {
+        return Err(format!("{} brokers; at most {MOST_BROKERS} are allowed", brokers.len()));
+    }
+    let mut ids: Vec<_> = brokers.iter().map(|broker| broker.id).collect();
+    ids.sort_unstable();
+    if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("broker {} is given twice", twice[0]));
+    }
+    if let Some(broker) = brokers.iter().find(|b| b.id < 0 || b.host.is_empty() || b.host.len() > 253 || b.port == 0) {
+        return Err(format!("broker {} needs an id of 0 or above, a host and a port", broker.id));
+    }
+    if !brokers.is_empty() && !ids.contains(&own) {
+        return Err(format!("broker {own} itself is missing"));
+    }
+    Ok(())
 }
 
 impl Scalar {
@@ -268,6 +384,22 @@ config:
     }
 
     #[test]
+    fn several_brokers_are_read() {
+        let yaml = format!(
+            "{GOOD}brokers:\n- {{id: 3, host: c-3, port: 9090}}\n- {{id: 4, host: c-4, port: 9090, rack: b}}\n\
+             clusterSecretFile: /s\ncoordination:\n  kubernetes: {{clusterName: c}}\n"
+        );
+        let config = Config::parse(&yaml).unwrap();
+        assert_eq!(config.brokers[1].rack.as_deref(), Some("b"));
+        assert!(matches!(config.coordination, Coordination::Kubernetes { cluster_name } if cluster_name == "c"));
+        let local = yaml.replace("kubernetes: {clusterName: c}", "local: {leaseFile: /l}");
+        let path = Path::new("/l");
+        assert!(matches!(Config::parse(&local).unwrap().coordination, Coordination::File(file) if file == path));
+        let error = Config::parse(&yaml.replace("clusterSecretFile: /s", "")).unwrap_err().to_string();
+        assert!(error.contains("clusterSecretFile"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases = [
             (GOOD.replace("brokerId", "brokerID"), "brokerID"),
@@ -278,6 +410,10 @@ config:
             (GOOD.replace(", advertised: 'c-3.ns.svc:9092'", ""), "listeners[0].advertised"),
             (GOOD.replace("name: private", "name: plain"), "listeners[1].name"),
             (GOOD.replace("http: 0.0.0.0:9404", "http: here"), "http"),
+            (format!("{GOOD}brokers: [{{id: 0, host: a, port: 1}}]"), "brokers: broker 3 itself"),
+            (format!("{GOOD}brokers: [{{id: 3, host: a, port: 1}}, {{id: 3, host: b, port: 1}}]"), "twice"),
+            (format!("{GOOD}brokers: [{{id: 3, host: a, port: 1}}, {{id: 4, host: b, port: 1}}]"), "coordination"),
+            (format!("{GOOD}coordination: {{}}"), "coordination: exactly one"),
             (GOOD.replace("clusterId: F", "clusterId: F/"), "clusterId"),
         ];
         for (yaml, word) in cases {

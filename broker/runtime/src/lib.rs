@@ -4,11 +4,15 @@
 //! keeps their handles.
 mod broker;
 pub mod config;
+mod coordination;
+mod lifecycle;
 pub mod logging;
 pub mod memory;
+mod metadata_node;
 pub mod signals;
 mod storage;
 mod system;
 pub mod threads;
 
 pub use broker::{Broker, RunError, RunningBroker, StartError};
+pub use odradek_server::private::PRIVATE_LISTENER;

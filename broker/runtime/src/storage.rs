@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Opens the data folder: checks whose it is, formats an empty one, takes its lock and its controller Lease, and
-//! replays the metadata. It refuses before it changes anything. All of it blocks.
+//! Opens the data folder: checks whose it is, formats an empty one, takes its lock, and opens the metadata log. It
+//! refuses before it changes anything. All of it blocks.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use odradek_coordination::{
-    DataFolder, DataFolderError, FileLease, Holder, Identity, LeaseError, LeaseView, TakeError, VoterLog, release,
-    take_and_lead,
-};
+use odradek_coordination::{DataFolder, DataFolderError, FileLease, Holder, Identity, LeaseError, Voter};
 use odradek_disk::{Disk, DiskError};
-use odradek_metadata::{Controller, ControllerError, ControllerSettings, MetadataLog, MetadataLogError};
-use odradek_model::{BrokerId, ClusterId, ControllerEpoch, DirectoryId};
+use odradek_metadata::{MetadataLog, MetadataLogError};
+use odradek_model::{BrokerId, ClusterId, DirectoryId};
 use odradek_server::clock::Random;
 use uuid::Uuid;
 
+use crate::metadata_node::{QuorumLog, QuorumLogError};
+
 /// Folder of the metadata log in the data folder. No topic's partition has a name without `-<number>`.
 const METADATA_FOLDER: &str = "__metadata";
-/// File of the controller Lease while coordination is local.
-const LEASE_FILE: &str = "controller-lease.json";
+/// File of the controller Lease of a broker that is alone.
+pub(crate) const LEASE_FILE: &str = "controller-lease.json";
 /// A start needs room for its own files: identity, metadata, Lease, the internal topic.
 const LEAST_FREE_BYTES: u64 = 8 << 20;
 
@@ -41,17 +40,27 @@ pub enum StorageError {
     /// The metadata log.
     #[error(transparent)]
     Metadata(#[from] MetadataLogError),
-    /// The Lease, or another process that leads.
+    /// What the metadata log says of its voters.
     #[error("{0}")]
-    Lease(String),
+    Quorum(String),
+    /// The Lease.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+impl From<QuorumLogError> for StorageError {
+    fn from(error: QuorumLogError) -> Self {
+        match error {
+            QuorumLogError::Log(error) => Self::Metadata(error),
+            other => Self::Quorum(other.to_string()),
+        }
+    }
 }
 
 /// A data folder in use.
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(crate) folder: DataFolder,
-    lease: FileLease,
-    held: LeaseView,
     /// This process.
     pub(crate) incarnation: Uuid,
 }
@@ -61,36 +70,43 @@ pub(crate) struct Wanted<'a> {
     pub(crate) path: &'a Path,
     pub(crate) cluster_id: Option<&'a ClusterId>,
     pub(crate) broker_id: BrokerId,
+    /// A local Lease, to be formatted with the folder unless it is there.
+    pub(crate) lease: Option<&'a FileLease>,
+    /// The pod, if this is one.
+    pub(crate) pod_uid: Option<&'a str>,
 }
 
 impl Storage {
+    /// Opens it; also says whether the last process that used it was in the same pod.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         wanted: &Wanted<'_>,
-        settings: ControllerSettings,
         random: &dyn Random,
-    ) -> Result<(Self, Controller), StorageError> {
+    ) -> Result<(Self, QuorumLog, bool), StorageError> {
         let path = wanted.path;
         check_space(disk.as_ref(), path)?;
         if DataFolder::identity_at(disk.as_ref(), path)?.is_none() {
             format(disk, wanted, random)?;
         }
-        let mut folder = DataFolder::open(Arc::clone(disk), path, wanted.cluster_id, Some(wanted.broker_id))?;
-        let incarnation = random.uuid();
-        let holder = Holder { broker_id: wanted.broker_id, incarnation: incarnation.to_string() };
-        folder.set_last_holder(&holder.to_string())?;
-        let (controller, report) = Controller::open(Arc::clone(disk), &path.join(METADATA_FOLDER), settings)?;
-        tracing::debug!(?report, "metadata log opened");
-        let lease = FileLease::at(Arc::clone(disk), &path.join(LEASE_FILE));
-        let mut voter = SoleVoter { controller, cluster_id: folder.identity().cluster_id.clone() };
-        let held = take_and_lead(&lease, &holder, folder.identity().directory_id, &mut voter)
-            .map_err(|error: TakeError<ControllerError>| StorageError::Lease(error.to_string()))?;
-        Ok((Self { folder, lease, held, incarnation }, voter.controller))
+        let folder = DataFolder::open(Arc::clone(disk), path, wanted.cluster_id, Some(wanted.broker_id))?;
+        let mut storage = Self { incarnation: random.uuid(), folder };
+        let holder = wanted.pod_uid.map_or_else(|| storage.holder().to_string(), str::to_owned);
+        let restarted = storage.folder.identity().last_holder.as_ref() == Some(&holder);
+        storage.folder.set_last_holder(&holder)?;
+        let (log, image, report) = MetadataLog::open(Arc::clone(disk), &path.join(METADATA_FOLDER))?;
+        tracing::debug!(?report, end = image.end_offset(), "metadata log opened");
+        Ok((storage, QuorumLog::new(log)?, restarted))
     }
 
-    /// Gives the Lease back at a clean stop.
-    pub(crate) fn release(&self) -> Result<(), LeaseError> {
-        release(&self.lease, &self.held)
+    /// This process in the controller Lease.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder { broker_id: self.folder.identity().broker_id, incarnation: self.incarnation.to_string() }
+    }
+
+    /// This folder among the voters.
+    pub(crate) fn voter(&self) -> Voter {
+        let identity = self.folder.identity();
+        Voter { broker_id: identity.broker_id, directory_id: identity.directory_id }
     }
 }
 
@@ -129,38 +145,12 @@ fn format(disk: &Arc<dyn Disk>, wanted: &Wanted<'_>, random: &dyn Random) -> Res
             disk.remove_dir_all(&metadata).map_err(|error| error.to_string())?;
         }
         MetadataLog::format(disk.as_ref(), &metadata).map_err(|error| error.to_string())?;
-        match FileLease::at(Arc::clone(disk), &path.join(LEASE_FILE)).create(&uid, &cluster_id) {
-            Ok(_) => Ok(()),
-            Err(LeaseError::Exists) if again => Ok(()),
-            Err(error) => Err(error.to_string()),
+        match wanted.lease.map(|lease| lease.format(&uid, &cluster_id)) {
+            // Of an earlier attempt, or of the other brokers that share it.
+            None | Some(Ok(_) | Err(LeaseError::Exists)) => Ok(()),
+            Some(Err(error)) => Err(error.to_string()),
         }
     })?;
     tracing::info!(cluster = %cluster_id, broker = %wanted.broker_id, folder = %wanted.path.display(), "formatted");
     Ok(())
-}
-
-/// The metadata log as the election of a sole voter sees it.
-struct SoleVoter {
-    controller: Controller,
-    cluster_id: ClusterId,
-}
-
-impl VoterLog for SoleVoter {
-    type Error = ControllerError;
-
-    fn is_empty(&self) -> bool {
-        self.controller.position().end == 0
-    }
-
-    fn promised_epoch(&self) -> ControllerEpoch {
-        self.controller.promised().epoch
-    }
-
-    fn promise(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<bool, ControllerError> {
-        Ok(self.controller.promise(epoch, &holder.to_string())?)
-    }
-
-    fn lead(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<(), ControllerError> {
-        self.controller.lead(epoch, holder.broker_id, &holder.incarnation, &self.cluster_id)
-    }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The machine's clock, randomness and boot id. Nothing else.
+//! The machine's clock, randomness and boot id, and what the pod says of itself. Nothing else.
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,4 +33,9 @@ impl Random for SystemRandom {
 /// Tells one boot of the kernel from another; empty if unknown.
 pub(crate) fn boot_id() -> String {
     read(Path::new("/proc/sys/kernel/random/boot_id")).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// The uid of the pod that this process is in, which the operator gives by `POD_UID`.
+pub(crate) fn pod_uid() -> Option<String> {
+    std::env::var("POD_UID").ok().filter(|uid| !uid.is_empty())
 }

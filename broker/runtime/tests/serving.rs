@@ -118,7 +118,8 @@ async fn every_topic_setting_is_accepted_described_and_refused_by_name() {
     };
     let described = client.call(describe).await.unwrap();
     let configs = &described.results[0].configs;
-    assert_eq!(configs.len(), 12);
+    // With those of replication, which are in force at the level of a new log.
+    assert_eq!(configs.len(), 15);
     for (name, value) in given {
         let config = configs.iter().find(|c| *c.name == *name).unwrap();
         assert_eq!((config.value.as_deref(), config.config_source), (Some(value), 1), "{name}");

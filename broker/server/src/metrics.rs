@@ -94,6 +94,12 @@ pub struct Snapshot {
     pub log_sizes: Vec<(TopicName, i32, u64)>,
     /// Whether this broker is the active controller.
     pub is_controller: bool,
+    /// The highest controller epoch known.
+    pub controller_epoch: i64,
+    /// How long ago the controller Lease answered this broker, if it ever did.
+    pub lease_age_seconds: Option<f64>,
+    /// Whether the Lease is missing, replaced or older than the logs.
+    pub lease_is_fallen: bool,
     /// Replicas that cannot be served.
     pub offline_replicas: i64,
     /// Partitions of the cluster without a leader; the controller counts them.
@@ -127,6 +133,9 @@ pub struct Metrics {
     under_replicated: Gauge,
     under_min_in_sync: Gauge,
     active_controller: Gauge,
+    controller_epoch: Gauge,
+    lease_age: Gauge<f64, AtomicU64>,
+    lease_is_fallen: Gauge,
     offline_partitions: Gauge,
     request_budget_used: Gauge<u64, AtomicU64>,
     request_budget: Gauge<u64, AtomicU64>,
@@ -215,8 +224,14 @@ impl Metrics {
             gauge("kafka_controller_kafkacontroller_activecontrollercount", "1 on the active controller");
         let offline_partitions =
             gauge("kafka_controller_kafkacontroller_offlinepartitionscount", "Partitions without a leader");
+        let controller_epoch = gauge("odradek_controller_epoch", "The highest controller epoch known here");
+        let lease_is_fallen =
+            gauge("odradek_lease_fallen", "1 if the controller Lease is missing, replaced or older than the logs");
         let waiting_fetches = gauge("odradek_waiting_fetches", "Fetch requests that wait for records");
         let waiting_produces = gauge("odradek_waiting_produces", "Produce requests that wait for durability");
+        let lease_age = Gauge::<f64, AtomicU64>::default();
+        let help = "Time since the controller Lease answered this broker; -1 if it never did";
+        registry.register("odradek_lease_age_seconds", help, lease_age.clone());
         let mut bytes = |name: &str, help: &str| {
             let gauge: Gauge<u64, AtomicU64> = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -242,6 +257,9 @@ impl Metrics {
             under_replicated,
             under_min_in_sync,
             active_controller,
+            controller_epoch,
+            lease_age,
+            lease_is_fallen,
             offline_partitions,
             request_budget_used,
             request_budget,
@@ -313,6 +331,9 @@ impl Metrics {
         self.offline_replicas.set(snapshot.offline_replicas);
         self.offline_partitions.set(snapshot.offline_partitions);
         self.active_controller.set(i64::from(snapshot.is_controller));
+        self.controller_epoch.set(snapshot.controller_epoch);
+        self.lease_age.set(snapshot.lease_age_seconds.unwrap_or(-1.0));
+        self.lease_is_fallen.set(i64::from(snapshot.lease_is_fallen));
         self.request_budget_used.set(snapshot.request_budget.0);
         self.request_budget.set(snapshot.request_budget.1);
         self.read_budget_used.set(snapshot.read_budget.0);

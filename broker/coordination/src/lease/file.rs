@@ -2,7 +2,7 @@
 //! The Lease of brokers that share a machine: a JSON file, replaced in one step while its lock file is held.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use odradek_disk::{Disk, DiskErrorKind, DiskLock, DiskOperation, read_small_file, write_file_durably};
 use odradek_model::ClusterId;
@@ -18,6 +18,14 @@ const MAX_BYTES: usize = 64 << 10;
 pub struct FileLease {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// The brokers of one process share one of these and wait for each other; the file's lock is for those of others.
+    writing: Mutex<()>,
+}
+
+/// While it is held nobody else writes.
+struct Writing<'a> {
+    _file: Box<dyn DiskLock>,
+    _process: MutexGuard<'a, ()>,
 }
 
 /// The names are those of the Kubernetes Lease.
@@ -35,14 +43,14 @@ struct Stored {
 impl FileLease {
     /// The Lease in the file, which need not be there yet.
     pub fn at(disk: Arc<dyn Disk>, path: &Path) -> Self {
-        Self { disk, path: path.to_owned() }
+        Self { disk, path: path.to_owned(), writing: Mutex::default() }
     }
 
     /// Makes the first Lease, durably. Part of the explicit format step, never of a start (rule 10).
     ///
     /// # Errors
     /// [`LeaseError::Exists`]; [`LeaseError::Busy`]; disk errors.
-    pub fn create(&self, uid: &str, cluster_id: &ClusterId) -> Result<LeaseView, LeaseError> {
+    pub fn format(&self, uid: &str, cluster_id: &ClusterId) -> Result<LeaseView, LeaseError> {
         let _lock = self.lock()?;
         if self.read()?.is_some() {
             return Err(LeaseError::Exists);
@@ -52,13 +60,26 @@ impl FileLease {
         Ok(view)
     }
 
-    fn lock(&self) -> Result<Box<dyn DiskLock>, LeaseError> {
+    fn lock(&self) -> Result<Writing<'_>, LeaseError> {
+        let process = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut path = self.path.as_os_str().to_owned();
         path.push(".lock");
-        self.disk.lock(Path::new(&path)).map_err(|error| match error.kind {
-            DiskErrorKind::Locked => LeaseError::Busy,
-            _ => error.into(),
-        })
+        match self.disk.lock(Path::new(&path)) {
+            Ok(file) => Ok(Writing { _file: file, _process: process }),
+            Err(error) if error.kind == DiskErrorKind::Locked => Err(LeaseError::Busy),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write(&self, next: LeaseView) -> Result<WriteOutcome, LeaseError> {
+        match write_file_durably(self.disk.as_ref(), &self.path, &encode(&next)) {
+            Ok(()) => Ok(WriteOutcome::Written(next)),
+            // After these the new file may or may not be the one that is found after a crash.
+            Err(error) if matches!(error.operation, DiskOperation::Rename | DiskOperation::SyncDir) => {
+                Ok(WriteOutcome::Unknown(error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -80,15 +101,16 @@ impl ControllerLease for FileLease {
             Some(present) if (&present.uid, &present.version) == (&view.uid, &view.version) => {}
             _ => return Ok(WriteOutcome::Refused),
         }
-        let next = changed(view, change);
-        match write_file_durably(self.disk.as_ref(), &self.path, &encode(&next)) {
-            Ok(()) => Ok(WriteOutcome::Written(next)),
-            // After these the new file may or may not be the one that is found after a crash.
-            Err(error) if matches!(error.operation, DiskOperation::Rename | DiskOperation::SyncDir) => {
-                Ok(WriteOutcome::Unknown(error.to_string()))
-            }
-            Err(error) => Err(error.into()),
+        self.write(changed(view, change))
+    }
+
+    fn create(&self, uid: &str, cluster_id: &ClusterId, change: &LeaseChange) -> Result<WriteOutcome, LeaseError> {
+        let _lock = self.lock()?;
+        if self.read()?.is_some() {
+            return Ok(WriteOutcome::Refused);
         }
+        let LeaseChange { epoch, holder, voters } = change.clone();
+        self.write(LeaseView { epoch, holder, voters, ..created(uid, cluster_id) })
     }
 }
 

@@ -15,7 +15,7 @@ pub struct InProcessLease {
 
 impl InProcessLease {
     /// A new Lease. `uid` is random text, another for each.
-    pub fn create(uid: &str, cluster_id: &ClusterId) -> Self {
+    pub fn new(uid: &str, cluster_id: &ClusterId) -> Self {
         Self { lease: Mutex::new(created(uid, cluster_id)) }
     }
 }
@@ -32,5 +32,10 @@ impl ControllerLease for InProcessLease {
         }
         *lease = changed(&lease, change);
         Ok(WriteOutcome::Written(lease.clone()))
+    }
+
+    /// It is there for as long as the process is.
+    fn create(&self, _: &str, _: &ClusterId, _: &LeaseChange) -> Result<WriteOutcome, LeaseError> {
+        Ok(WriteOutcome::Refused)
     }
 }

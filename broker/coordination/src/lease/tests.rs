@@ -66,11 +66,11 @@ fn behaves(lease: &dyn ControllerLease) {
 
 #[test]
 fn both_leases_behave_the_same() {
-    behaves(&InProcessLease::create("uid", &cluster()));
+    behaves(&InProcessLease::new("uid", &cluster()));
     let lease = file(&file_disk());
     assert_eq!(lease.read().expect("reads"), None);
-    lease.create("uid", &cluster()).expect("created");
-    assert!(matches!(lease.create("uid", &cluster()), Err(LeaseError::Exists)));
+    lease.format("uid", &cluster()).expect("created");
+    assert!(matches!(lease.format("uid", &cluster()), Err(LeaseError::Exists)));
     behaves(&lease);
 }
 
@@ -79,7 +79,7 @@ fn what_was_written_survives_a_loss_of_power_at_any_call() {
     for at in 0.. {
         let disk = file_disk();
         let lease = file(&disk);
-        lease.create("uid", &cluster()).expect("created");
+        lease.format("uid", &cluster()).expect("created");
         let first = lease.read().expect("reads").expect("there");
         disk.crash_at(Some(at));
         let outcome = lease.compare_and_set(&first, &change(1, 1));
@@ -103,7 +103,7 @@ fn what_was_written_survives_a_loss_of_power_at_any_call() {
 fn a_write_without_a_clear_end_is_unknown() {
     let disk = file_disk();
     let lease = file(&disk);
-    let first = lease.create("uid", &cluster()).expect("created");
+    let first = lease.format("uid", &cluster()).expect("created");
     disk.inject(Fault { operation: DiskOperation::SyncDir, path_suffix: String::new(), after: 0, times: 1 });
     assert!(matches!(lease.compare_and_set(&first, &change(1, 1)), Ok(WriteOutcome::Unknown(_))));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use odradek_records::{BatchBuilder, BatchOptions};
-use odradek_runtime::config::{Config, ListenerConfig, LogConfig, settings};
+use odradek_runtime::config::{Config, Coordination, ListenerConfig, LogConfig, settings};
 use odradek_runtime::{Broker, RunningBroker};
 use odradek_wire::client::{ClientOptions, Connection};
 use odradek_wire::messages::{
@@ -30,6 +30,10 @@ pub(crate) fn config(folder: &Path, given: &[(&str, &str)]) -> Config {
         }],
         http: Some("127.0.0.1:0".parse().unwrap()),
         rack: None,
+        brokers: Vec::new(),
+        cluster_secret_file: None,
+        cluster_secret: None,
+        coordination: Coordination::Alone,
         memory_limit_bytes: Some(512 << 20),
         worker_threads: None,
         log: LogConfig::default(),

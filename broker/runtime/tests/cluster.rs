@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Three brokers in one process, over real sockets: one of them is the controller, any of them takes commands, and when
+//! it goes another takes its place.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test says what went wrong by failing")]
+mod support;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use odradek_coordination::InProcessLease;
+use odradek_model::ClusterId;
+use odradek_runtime::config::{BrokerAddress, Config, Coordination, ListenerConfig};
+use odradek_runtime::{Broker, PRIVATE_LISTENER, RunningBroker};
+use odradek_server::peers::ClusterSecret;
+use odradek_wire::client::Connection;
+use odradek_wire::messages::{
+    CreatableTopic, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic, MetadataResponse,
+};
+use support::{batch, config, connect, now_ms, produce};
+
+const BROKERS: i32 = 3;
+
+struct Cluster {
+    configs: Vec<Config>,
+    brokers: Vec<Option<RunningBroker>>,
+    _folder: tempfile::TempDir,
+}
+
+/// Ports that were free a moment ago.
+fn free_ports() -> Vec<u16> {
+    let sockets: Vec<_> = (0..BROKERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect()
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster_id = ClusterId::new("three").unwrap();
+        let lease = Arc::new(InProcessLease::new("lease", &cluster_id));
+        let secret = ClusterSecret::new(b"a secret of these three brokers").unwrap();
+        let ports = free_ports();
+        let address = |(id, port): (i32, &u16)| BrokerAddress { id, host: "127.0.0.1".into(), port: *port, rack: None };
+        let all: Vec<_> = (0..).zip(&ports).map(address).collect();
+        let configs: Vec<_> = (0..BROKERS)
+            .map(|id| {
+                let path = folder.path().join(format!("broker-{id}"));
+                let mut config = config(Path::new(&path), &[]);
+                config.cluster_id = Some(cluster_id.clone());
+                config.broker_id = id;
+                config.brokers.clone_from(&all);
+                config.cluster_secret = Some(secret.clone());
+                config.coordination = Coordination::InProcess(Arc::clone(&lease) as _);
+                config.listeners.push(ListenerConfig {
+                    name: PRIVATE_LISTENER.to_owned(),
+                    bind: format!("127.0.0.1:{}", ports[id as usize]).parse().unwrap(),
+                    advertised: None,
+                });
+                config
+            })
+            .collect();
+        let began = Instant::now();
+        let starting: Vec<_> = configs.iter().map(|config| tokio::spawn(Broker::start(config.clone()))).collect();
+        let mut brokers = Vec::new();
+        for broker in starting {
+            brokers.push(Some(broker.await.unwrap().unwrap()));
+        }
+        println!("three new brokers serve after {:?}", began.elapsed());
+        Self { configs, brokers, _folder: folder }
+    }
+
+    fn alive(&self) -> impl Iterator<Item = (usize, &RunningBroker)> {
+        self.brokers.iter().enumerate().filter_map(|(id, broker)| Some((id, broker.as_ref()?)))
+    }
+
+    async fn until<T>(&self, what: &str, condition: impl Fn(&Self) -> Option<T>) -> (T, Duration) {
+        let began = Instant::now();
+        loop {
+            if let Some(value) = condition(self) {
+                return (value, began.elapsed());
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The one that leads, once all have heard of it.
+    async fn controller(&self) -> (usize, Duration) {
+        self.until("one controller that all know", |cluster| {
+            let (leader, broker) = cluster.alive().find(|(_, broker)| broker.controller().leads)?;
+            let epoch = broker.controller().epoch;
+            let known = |b: &RunningBroker| b.controller().epoch == epoch && b.controller().controller.is_some();
+            cluster.alive().all(|(_, broker)| known(broker)).then_some(leader)
+        })
+        .await
+    }
+
+    async fn client(&self, id: usize) -> Connection {
+        connect(self.brokers[id].as_ref().unwrap().address("plain").unwrap()).await
+    }
+
+    async fn restart(&mut self, id: usize) {
+        self.brokers[id] = Some(Broker::start(self.configs[id].clone()).await.unwrap());
+    }
+
+    async fn shutdown(self) {
+        for broker in self.brokers.into_iter().flatten() {
+            broker.shutdown().await;
+        }
+    }
+}
+
+async fn create(client: &mut Connection, topic: &str) -> i16 {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: topic.into(),
+            num_partitions: 3,
+            replication_factor: 3,
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    client.call(request).await.unwrap().topics[0].error_code
+}
+
+async fn metadata(client: &mut Connection, topic: &str) -> MetadataResponse {
+    let topics = Some(vec![MetadataRequestTopic { name: Some(topic.into()), ..MetadataRequestTopic::default() }]);
+    client.call(MetadataRequest { topics, ..MetadataRequest::default() }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_broker_takes_commands_and_another_becomes_controller_when_it_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let (first, _) = cluster.controller().await;
+    let all_vote = |cluster: &Cluster| cluster.alive().all(|(_, b)| b.controller().voters == 3).then_some(());
+    let ((), took) = cluster.until("three voters", all_vote).await;
+    println!("three voters {took:?} later");
+    for id in 0..3 {
+        let mut client = cluster.client(id).await;
+        let topic = format!("by-{id}");
+        assert_eq!(create(&mut client, &topic).await, 0, "through broker {id}");
+        let seen = metadata(&mut client, &topic).await;
+        assert_eq!(seen.topics[0].error_code, 0, "who created it finds it there");
+        assert_eq!(seen.topics[0].partitions.len(), 3);
+        assert_eq!(seen.brokers.len(), 3);
+    }
+
+    let began = Instant::now();
+    cluster.brokers[first].take().unwrap().kill().await;
+    println!("killed within {:?}", began.elapsed());
+    let (next, took) = cluster.controller().await;
+    println!("broker {next} leads {took:?} after the kill of broker {first}, {:?} after its begin", began.elapsed());
+    assert_ne!(next, first);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let other = (0..3).find(|id| *id != first && *id != next).unwrap();
+    let mut client = cluster.client(other).await;
+    let topic = format!("by-{}", (0..3).find(|id| *id != first).unwrap());
+    // The dead broker leads nothing any more.
+    let began = Instant::now();
+    loop {
+        let seen = metadata(&mut client, &topic).await;
+        if seen.topics[0].partitions.iter().all(|p| p.leader_id >= 0 && p.leader_id != first as i32) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("all partitions led elsewhere {:?} later", began.elapsed());
+
+    let began = Instant::now();
+    cluster.restart(first).await;
+    println!("the killed broker serves again after {:?}", began.elapsed());
+    let mut client = cluster.client(first).await;
+    assert_eq!(create(&mut client, "after").await, 0);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_replicas_acknowledged_is_there_after_its_leader_is_killed() {
+    let mut cluster = Cluster::start().await;
+    cluster.controller().await;
+    let mut client = cluster.client(0).await;
+    assert_eq!(create(&mut client, "t").await, 0);
+    let led = metadata(&mut client, "t").await.topics[0]
+        .partitions
+        .iter()
+        .find(|p| p.partition_index == 0)
+        .unwrap()
+        .leader_id;
+    let mut leader = cluster.client(led as usize).await;
+    let before = produce(&mut leader, "t", batch(&[b"one"], now_ms())).await;
+    assert_eq!((before.error_code, before.base_offset), (0, 0));
+    let began = Instant::now();
+    cluster.brokers[led as usize].take().unwrap().kill().await;
+    let other = (0..3).find(|id| *id != led as usize).unwrap();
+    let mut client = cluster.client(other).await;
+    let next = loop {
+        let seen = metadata(&mut client, "t").await;
+        let leader = seen.topics[0].partitions.iter().find(|p| p.partition_index == 0).unwrap().leader_id;
+        if leader >= 0 && leader != led {
+            break leader;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let mut leader = cluster.client(next as usize).await;
+    let after = loop {
+        let answer = produce(&mut leader, "t", batch(&[b"two"], now_ms())).await;
+        // Until it has taken the metadata over.
+        if answer.error_code != 6 {
+            break answer;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    println!("acknowledged by broker {next} {:?} after the kill of broker {led}", began.elapsed());
+    assert_eq!((after.error_code, after.base_offset), (0, 1), "behind what was acknowledged before");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_stops_hands_over_at_once() {
+    let mut cluster = Cluster::start().await;
+    let (first, _) = cluster.controller().await;
+    let all_vote = |cluster: &Cluster| cluster.alive().all(|(_, b)| b.controller().voters == 3).then_some(());
+    cluster.until("three voters", all_vote).await;
+    let stopping = cluster.brokers[first].take().unwrap();
+    let began = Instant::now();
+    let stopped = tokio::spawn(async move {
+        stopping.shutdown().await;
+        began.elapsed()
+    });
+    let (next, _) = cluster.controller().await;
+    println!("broker {next} leads {:?} after broker {first} began to stop", began.elapsed());
+    assert_ne!(next, first);
+    let took = stopped.await.unwrap();
+    println!("the stop took {took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let mut client = cluster.client(next).await;
+    assert_eq!(create(&mut client, "after").await, 0, "two of three voters decide");
+    cluster.shutdown().await;
+}
