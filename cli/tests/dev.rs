@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use odradek_records::{BatchBuilder, BatchOptions, Batches};
 use odradek_wire::client::{ClientOptions, Connection};
+use odradek_wire::Records;
 use odradek_wire::messages::{
     CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic, PartitionProduceData,
     ProduceRequest, TopicProduceData,
@@ -180,7 +181,7 @@ async fn acknowledged_records_survive_kill_9() {
             ..FetchRequest::default()
         };
         let response = client.call_version(&fetch, 12).await.unwrap();
-        let records = response.responses[0].partitions[0].records.clone().unwrap();
+        let records = response.responses[0].partitions[0].records.clone().and_then(Records::into_bytes).unwrap();
         if records.is_empty() {
             break;
         }

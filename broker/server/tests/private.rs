@@ -15,7 +15,7 @@ use odradek_coordination::quorum::{Input, Message, MessageBody};
 use odradek_metadata::records::{PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use odradek_metadata::{
     AlterPartition, AlterPartitionRefusal, Command, CreatedTopic, Heartbeat, HeartbeatReply, Image, ProducerIdBlock,
-    Record, Reply, StaleHeartbeat, apply,
+    Record, RegisterBroker, RegisterBrokerError, Reply, StaleHeartbeat, apply,
 };
 use odradek_model::{BrokerId, ClusterId, DirectoryId, TopicId};
 use odradek_records::{BatchBuilder, BatchOptions};
@@ -34,7 +34,7 @@ use odradek_wire::messages::{
     CreatableTopic, CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataRequestTopic, PartitionProduceData,
     ProduceRequest, ReplicaState, TopicProduceData,
 };
-use odradek_wire::private::{BrokerHeartbeatRequest, ChallengeRequest, PrivateApiKey, PrivateHeader};
+use odradek_wire::private::{BrokerHeartbeatRequest, ChallengeRequest, IntroduceRequest, PrivateApiKey, PrivateHeader};
 use odradek_wire::{ErrorCode, Message as _};
 use support::{Folder, SetClock, publish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -177,6 +177,64 @@ async fn an_introduction_is_refused_by_name() {
     let silent = Identity { secret: None, ..identity(1, "test", SECRET) };
     assert!(matches!(ask(silent, 2).await, Err(PeerError::NoSecret)));
     assert!(matches!(ask(identity(1, "test", SECRET), 7).await, Err(PeerError::Refused { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_introduction_needs_a_challenge_of_its_own_and_a_refusal_ends_the_connection() {
+    let member = Member::start(2).await;
+    let claim = IntroduceRequest {
+        cluster_id: "test".into(),
+        broker_id: 1,
+        incarnation: "process-1".into(),
+        intended_broker_id: 2,
+        ..IntroduceRequest::default()
+    };
+    let expect_end = async |mut connection: Connection, code: ErrorCode| {
+        let refused = connection.call_peer(&claim, PATIENCE, 1 << 20).await.unwrap();
+        assert_eq!((refused.error_code, refused.proof.len()), (code.code(), 0), "{:?}", refused.error_message);
+        assert!(connection.call(MetadataRequest::default()).await.is_err(), "closed");
+    };
+    expect_end(connect(member.private).await, ErrorCode::InvalidRequest).await;
+    let mut guessing = connect(member.private).await;
+    let first = guessing.call_peer(&ChallengeRequest {}, PATIENCE, 1 << 20).await.unwrap();
+    let second = guessing.call_peer(&ChallengeRequest {}, PATIENCE, 1 << 20).await.unwrap();
+    assert_ne!(first.challenge, second.challenge);
+    expect_end(guessing, ErrorCode::SaslAuthenticationFailed).await;
+    until("all is given back", || member.requests.used() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_registers_with_the_controller_and_closed_connections_open_again() {
+    let (mut one, mut two) = (Member::start(1).await, Member::start(2).await);
+    one.knows(&[&two]);
+    one.controls(following(1, 2), |_| {});
+    two.controls(leading(1), |ask| {
+        let Ask::Decide(command, answer) = ask else { return };
+        let Command::RegisterBroker(command) = *command else { panic!("{command:?}") };
+        let reply = if command.rack.is_some() { Ok(17) } else { Err(RegisterBrokerError::LiveSession(BrokerId(1))) };
+        let _ = answer.send(Ok(Decided { reply: Reply::RegisterBroker(reply), epoch: 1, end: 5 }));
+    });
+    let registration = |rack: Option<&str>| RegisterBroker {
+        broker_id: BrokerId(1),
+        cluster_id: ClusterId::new("test").unwrap(),
+        incarnation: Uuid::from_u128(1),
+        directory_id: DirectoryId(Uuid::from_u128(1)),
+        endpoints: Vec::new(),
+        rack: rack.map(Into::into),
+        boot_id: String::new(),
+        clean_shutdown_of: None,
+        damaged_logs: Vec::new(),
+        supported_feature_level: 2,
+    };
+    let client = &one.broker.controller_client;
+    assert_eq!(client.register(&registration(Some("a")), PATIENCE).await.unwrap(), Ok(17));
+    let refused = client.register(&registration(None), PATIENCE).await.unwrap();
+    assert_eq!(refused, Err(RegisterBrokerError::LiveSession(BrokerId(1))));
+    one.broker.peers.close(BrokerId(2));
+    assert_eq!(client.register(&registration(Some("a")), PATIENCE).await.unwrap(), Ok(17));
+    // A broker cannot be registered by another.
+    let other = RegisterBroker { broker_id: BrokerId(3), ..registration(Some("a")) };
+    assert!(client.register(&other, Duration::from_millis(300)).await.is_err());
 }
 
 /// Who answers must know the secret as well: else somebody at a broker's old address could play the controller.
