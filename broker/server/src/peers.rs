@@ -3,7 +3,7 @@
 //!
 //! Each (broker, lane) has a connection of its own, so that what is slow on one does not delay another: a heartbeat
 //! never stands behind a fetch of 10 MiB. On a lane one request is under way at a time; callers wait in their order and
-//! within their deadlines. Messages of the quorum are not answered and go out one behind the other ([`quorum_lane`]).
+//! within their deadlines. Messages of the quorum are not answered and go out one behind the other (`quorum_lane`).
 //!
 //! It must not know what is asked, nor who is the controller: `controller_client` and the fetchers do.
 mod controller_client;

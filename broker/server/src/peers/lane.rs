@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{PeerError, Peers};
 
-/// Opening a connection, the introduction included: five round trips, and a name to look up.
+/// Opening a connection, the introduction included: four round trips, and a name to look up.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 /// Pause after the first failed attempt (`reconnect.backoff.ms`), doubled with each to a second: soon enough for a
