@@ -7,8 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use odradek_records::{BatchBuilder, BatchOptions, Batches};
-use odradek_wire::client::{ClientOptions, Connection};
 use odradek_wire::Records;
+use odradek_wire::client::{ClientOptions, Connection};
 use odradek_wire::messages::{
     CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic, PartitionProduceData,
     ProduceRequest, TopicProduceData,

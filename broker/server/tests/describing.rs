@@ -12,6 +12,7 @@ use odradek_model::OFFSETS_TOPIC;
 use odradek_partition::Acks;
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::broker::Broker;
+use odradek_server::coordinators::Loading;
 use odradek_server::net::Started;
 use odradek_wire::messages::{
     Cursor, DescribableLogDirTopic, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeLogDirsResponse,
@@ -191,7 +192,7 @@ impl Groups {
         let (folder, clock) = (Folder::new(), SetClock::new());
         let broker = folder.broker(Arc::clone(&clock));
         publish(&broker, "t", &[true]);
-        broker.coordinators.load(&[Some(folder.replica(OFFSETS_TOPIC, &[]))]);
+        broker.coordinators.load(&[Some(folder.replica(OFFSETS_TOPIC, &[]))], Loading::AtOnce);
         Self { folder, clock, broker }
     }
 

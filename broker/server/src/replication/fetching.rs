@@ -9,11 +9,11 @@ use std::time::Duration;
 use odradek_model::BrokerEpoch;
 use odradek_partition::{FetchAnswer, FetchPlan, FollowerStep, LeaderOffsets, OffsetsPlan};
 use odradek_replication::{Ask, FetchSettings, FetcherId, Lane, Next, Outcome, ReplicaKey};
-use odradek_wire::{ErrorCode, Records};
 use odradek_wire::messages::{
     FetchPartition, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
     PartitionData, ReplicaState,
 };
+use odradek_wire::{ErrorCode, Records};
 
 use super::{Links, RunningFetcher, SourceError, sleep_until, time_until};
 use crate::api::on_blocking_thread;
@@ -208,7 +208,8 @@ impl Round<'_> {
     fn arrived(&self, ask: Ask<FetchPlan>, data: PartitionData) -> Option<Arrived> {
         let replica = self.broker.replica(ask.key)?;
         let (topic, index, code) = (&replica.topic, replica.index, data.error_code);
-        let (diverging, records) = (data.diverging_epoch, data.records.and_then(Records::into_bytes).unwrap_or_default());
+        let (diverging, records) =
+            (data.diverging_epoch, data.records.and_then(Records::into_bytes).unwrap_or_default());
         let bytes = records.len();
         let answer = match ErrorCode::from_code(code) {
             Some(ErrorCode::None) if diverging.epoch >= 0 || diverging.end_offset >= 0 => {
