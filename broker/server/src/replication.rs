@@ -231,9 +231,12 @@ impl Replication {
         }
     }
 
-    /// Whether a throttled follower may be sent records now.
-    pub fn may_send(&self, now: MonotonicTime) -> bool {
-        self.leader_throttle().as_mut().is_none_or(|throttle| throttle.until(now).is_none())
+    /// Bytes of records that a throttled follower may be sent now: a second's at most, none while there is a debt.
+    pub fn may_send(&self, now: MonotonicTime) -> usize {
+        let mut throttle = self.leader_throttle();
+        let Some(throttle) = &mut *throttle else { return usize::MAX };
+        let second = usize::try_from(throttle.bytes_per_second()).unwrap_or(usize::MAX);
+        if throttle.until(now).is_none() { second } else { 0 }
     }
 
     /// Notes records sent to a throttled follower.

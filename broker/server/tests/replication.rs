@@ -152,15 +152,21 @@ struct Cluster {
 impl Cluster {
     /// Three brokers, each in a rack of its own, and a topic of one partition on these.
     fn new(replicas: &[i32]) -> Self {
+        Self::with(replicas, &[], &[])
+    }
+
+    /// With settings of the brokers and of the topic besides.
+    fn with(replicas: &[i32], given: &[(&str, &str)], of_topic: &[(&str, &str)]) -> Self {
         let shared = Arc::new(Shared { image: Mutex::default(), brokers: Mutex::default(), cut_off: Mutex::default() });
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let folders: Vec<_> = (0..3).map(|_| Folder::new()).collect();
         for (id, folder) in (0..).zip(&folders) {
-            let settings = [
+            let mut settings = vec![
                 ("replica.fetch.backoff.ms", "50"),
                 ("replica.lag.time.max.ms", "1500"),
                 ("log.segment.delete.delay.ms", "0"),
             ];
+            settings.extend(given);
             let broker = folder.member(id, SetClock::new(), &settings);
             let network = Arc::new(Network { shared: Arc::clone(&shared), from: BrokerId(id) });
             broker.replicate_by(Arc::clone(&network) as _, network, &tasks, &stopping);
@@ -184,24 +190,36 @@ impl Cluster {
         }));
         shared.add(&records);
         let cluster = Self { shared, folders, tasks, stopping };
-        cluster.create("t", TOPIC, replicas);
+        cluster.create("t", TOPIC, replicas, of_topic);
         cluster
     }
 
-    fn create(&self, name: &str, id: TopicId, replicas: &[i32]) {
+    fn create(&self, name: &str, id: TopicId, replicas: &[i32], settings: &[(&str, &str)]) {
         let topic = NewTopic {
             name: name.to_owned(),
             id,
             partitions: -1,
             replication_factor: -1,
             assignments: vec![(0, replicas.to_vec())],
-            settings: Vec::new(),
+            settings: settings.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect(),
         };
         let created = CreateTopics { topics: vec![topic], validate_only: false, placement_seed: 0 };
         match self.shared.decide(&Command::CreateTopics(created)) {
             Reply::CreateTopics(outcomes) => assert!(outcomes[0].1.is_ok(), "{outcomes:?}"),
             other => panic!("answered with {other:?}"),
         }
+    }
+
+    fn reassign(&self, replicas: &[i32]) -> Reply {
+        let moved = AlterReassignments {
+            reassignments: vec![Reassignment {
+                topic: "t".to_owned(),
+                partition: 0,
+                replicas: Some(replicas.to_vec()),
+            }],
+            allow_replication_factor_change: true,
+        };
+        self.shared.decide(&Command::AlterReassignments(moved))
     }
 
     fn broker(&self, id: i32) -> Arc<Broker> {
@@ -349,7 +367,7 @@ async fn a_new_partition_does_not_wait_for_the_fetch_that_waits_for_others() {
         // By now both followers wait at the leader, for half a second, and neither names what comes next.
         tokio::time::sleep(Duration::from_millis(30)).await;
         let id = TopicId(Uuid::from_u128(500 + number));
-        cluster.create(&format!("new{number}"), id, &[0, 1, 2]);
+        cluster.create(&format!("new{number}"), id, &[0, 1, 2], &[]);
         let mut request = produce("b", -1);
         request.topic_data[0].topic_id = id.0;
         let begin = Instant::now();
@@ -479,7 +497,7 @@ async fn commit_on(broker: &Broker, offset: i64) -> Option<groups::GroupError> {
 async fn groups_move_with_the_leadership_of_their_journal() {
     let cluster = Cluster::new(&[0, 1, 2]);
     let journal = TopicId(Uuid::from_u128(78));
-    cluster.create(OFFSETS_TOPIC, journal, &[0, 1, 2]);
+    cluster.create(OFFSETS_TOPIC, journal, &[0, 1, 2], &[]);
     assert_eq!(commit_on(&cluster.broker(0), 5).await, None);
     assert_eq!(committed(&cluster.broker(0)).await, Ok(5));
     assert_eq!(committed(&cluster.broker(1)).await, Err(groups::GroupError::NotCoordinator));
@@ -524,6 +542,35 @@ async fn groups_move_with_the_leadership_of_their_journal() {
     assert_eq!(committed(&old).await, Ok(6));
     assert_eq!(committed(&new).await, Err(groups::GroupError::NotCoordinator));
     cluster.stop().await;
+}
+
+/// 400 KB at 100 KB per second: the first second's at once, and one answer ahead of the rate, so two seconds. Those in
+/// sync are not slowed.
+async fn a_throttled_move_takes_its_time(given: (&str, &str), of_topic: &[(&str, &str)]) {
+    let cluster = Cluster::with(&[0, 1], &[given], of_topic);
+    for _ in 0..40 {
+        assert_eq!(cluster.produce(0, &"x".repeat(10_000), -1).await, 0);
+    }
+    let begin = Instant::now();
+    cluster.reassign(&[0, 1, 2]);
+    for _ in 0..20 {
+        assert_eq!(cluster.produce(0, "y", -1).await, 0);
+    }
+    assert!(begin.elapsed() < Duration::from_millis(1500), "who is in sync is not slowed: {:?}", begin.elapsed());
+    eventually("it is moved", || cluster.isr() == BTreeSet::from([0, 1, 2])).await;
+    assert!(begin.elapsed() > Duration::from_millis(1500), "{:?}", begin.elapsed());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_added_keeps_its_rate() {
+    a_throttled_move_takes_its_time(("follower.replication.throttled.rate", "100000"), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_sends_throttled_replicas_no_more_than_its_rate() {
+    let listed = [("leader.replication.throttled.replicas", "*")];
+    a_throttled_move_takes_its_time(("leader.replication.throttled.rate", "100000"), &listed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

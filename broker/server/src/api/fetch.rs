@@ -233,8 +233,8 @@ impl Read {
 enum Seen {
     /// Read from here.
     Here(PartitionView),
-    /// Nothing before throttled followers may read on.
-    Slowed(PartitionView),
+    /// The same for a throttled follower, with the bytes that it may have now.
+    Slowed(PartitionView, usize),
     /// It has read what is not in this log, which ends there in that epoch.
     Diverging(LeaderEpoch, Offset),
     /// That replica is nearer.
@@ -252,7 +252,7 @@ enum Look {
 
 fn views(broker: &Broker, plan: &Plan, look: Look) -> Vec<View> {
     let any_slowed = plan.partitions().any(|partition| partition.is_slowed);
-    let may_send = !any_slowed || broker.replication.may_send(broker.clock.monotonic());
+    let may_send = if any_slowed { broker.replication.may_send(broker.clock.monotonic()) } else { usize::MAX };
     let view = |partition: &PartitionPlan| {
         let replica = partition.replica.as_ref().map_err(|code| *code)?;
         match &plan.asker {
@@ -263,7 +263,7 @@ fn views(broker: &Broker, plan: &Plan, look: Look) -> Vec<View> {
                     Look::Again => replica.follower_view(&fetch),
                 };
                 match fetched.map_err(|error| follower_fetch_code(&error))? {
-                    FollowerFetched::Read(view) if partition.is_slowed && !may_send => Ok(Seen::Slowed(view)),
+                    FollowerFetched::Read(view) if partition.is_slowed => Ok(Seen::Slowed(view, may_send)),
                     FollowerFetched::Read(view) => Ok(Seen::Here(view)),
                     FollowerFetched::Diverging { epoch, end_offset } => Ok(Seen::Diverging(epoch, end_offset)),
                 }
@@ -333,7 +333,7 @@ async fn read_where_it_may_block(broker: &Arc<Broker>, plan: &Arc<Plan>, views: 
 /// `None` if it would have to wait for the disk, and may not.
 fn read_views(broker: &Broker, plan: &Plan, views: &[View], disk: Disk) -> Option<Read> {
     let seen_end = |view: &View| match view {
-        Ok(Seen::Here(view) | Seen::Slowed(view)) => plan.visible_end(view),
+        Ok(Seen::Here(view) | Seen::Slowed(view, _)) => plan.visible_end(view),
         Ok(Seen::Diverging(..) | Seen::Elsewhere(..)) | Err(_) => -1,
     };
     let seen_ends: Vec<Offset> = views.iter().map(seen_end).collect();
@@ -368,7 +368,7 @@ fn read_views(broker: &Broker, plan: &Plan, views: &[View], disk: Disk) -> Optio
             left = left.saturating_sub(bytes);
             total += bytes;
             slowed_bytes += if partition.is_slowed { bytes } else { 0 };
-            is_due |= data.error_code != 0 || !matches!(view, Ok(Seen::Here(_) | Seen::Slowed(_)));
+            is_due |= data.error_code != 0 || !matches!(view, Ok(Seen::Here(_) | Seen::Slowed(..)));
             partitions.push(data);
         }
         responses.push(FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions });
@@ -402,7 +402,7 @@ fn locate(
 
 /// Whether reading may have to wait for the disk.
 fn may_block(plan: &Plan, partition: &PartitionPlan, view: &View) -> bool {
-    let Ok(Seen::Here(view)) = view else { return false };
+    let Ok(Seen::Here(view) | Seen::Slowed(view, 1..)) = view else { return false };
     match &plan.asker {
         Asker::Consumer { isolation, .. } => view.may_block(partition.offset, *isolation),
         Asker::Follower { .. } => view.may_block_for_follower(partition.offset),
@@ -436,7 +436,10 @@ fn read_partition(plan: &Plan, partition: &PartitionPlan, view: &View, max_bytes
             Asker::Follower { .. } => view.read_for_follower(partition.offset, max_bytes, first),
         }
         .map_err(|error| read_code(&error)),
-        Ok(Seen::Slowed(view)) => view.read_for_follower(partition.offset, 0, false).map_err(|error| read_code(&error)),
+        Ok(Seen::Slowed(view, bytes)) => {
+            let read = view.read_for_follower(partition.offset, max_bytes.min(*bytes), first && *bytes > 0);
+            read.map_err(|error| read_code(&error))
+        }
         Ok(Seen::Diverging(epoch, end_offset)) => {
             let diverging_epoch = FetchEpochEndOffset { epoch: *epoch, end_offset: *end_offset };
             let data = partition_data(plan, partition, (-1, -1, -1), nothing());
