@@ -3,6 +3,7 @@
 //!
 //! Everything that stores bytes does so through [`Disk`] and [`DiskFile`], so that tests and the simulation can put
 //! [`SimulatedDisk`] underneath: it loses what was not synced, tears writes, fills up and reports errors.
+//! [`GatedDisk`] stands before another disk and can hold its calls back or end them.
 //! It must not know what is stored: no topics, no records, no formats. It has no threads, no clock and no async; calls
 //! block and belong on threads that may block.
 //!
@@ -15,12 +16,14 @@
 
 mod error;
 mod file_store;
+mod gated;
 mod real;
 mod region;
 mod simulated;
 
 pub use error::{DiskError, DiskErrorKind, DiskOperation};
 pub use file_store::{read_small_file, write_file_durably};
+pub use gated::{Closed, Gate, GatedDisk, Passage, Standing};
 pub use real::RealDisk;
 pub use region::FileRegion;
 pub use simulated::{BeginningCall, Fault, OperationCounts, Outage, SimulatedDisk};
