@@ -19,7 +19,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run a broker on this machine, ready for Kafka clients at once.
+    /// Run brokers on this machine, ready for Kafka clients at once.
     Dev(dev::Arguments),
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odradek_coordination::{FileLease, LeaseError};
-use odradek_disk::{Disk, RealDisk};
+use odradek_disk::Disk;
 use odradek_metadata::{
     ControllerSettings, Endpoint, Image, RegisterBroker, RegisterBrokerError, SESSION_TIMEOUT_MS,
     SUPPORTED_FEATURE_LEVEL,
@@ -15,7 +15,7 @@ use odradek_metadata::{
 use odradek_model::BrokerId;
 use odradek_server::broker::BrokerParts;
 use odradek_server::clock::{Clock, Random};
-use odradek_server::controller::{self, ControllerHandle, ControllerStatus, QuorumNetwork};
+use odradek_server::controller::{self, Ask, ControllerHandle, ControllerStatus, QuorumNetwork};
 use odradek_server::dispatch::Dispatcher;
 use odradek_server::failure::Failure;
 use odradek_server::folder::ReplicaFolder;
@@ -31,18 +31,20 @@ use odradek_server::replica::Replica;
 use odradek_wire::ApiKey;
 use odradek_wire::private::PrivateApiKey;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError, Coordination, ListenerConfig};
 use crate::coordination::{self, KubernetesLeases, LocalLease};
 use crate::lifecycle::task::{self as lifecycle, LifecycleHandle, LifecycleParts};
+use crate::machine::{Machine, Sockets};
 use crate::memory::{self, MemoryPlan};
 use crate::metadata_node::{self, MetadataNode, NodeIdentity, NodeParts, NodeSettings, QuorumLog};
 use crate::storage::{Storage, StorageError, Wanted};
 use crate::system::{SystemClock, SystemRandom, boot_id, pod_uid};
 use crate::threads::raise_open_files;
+use crate::view::View;
 
 /// How long requests in flight may take to finish when the broker stops. Connections end after 10 s themselves.
 const DRAIN_TIME: Duration = Duration::from_secs(15);
@@ -107,26 +109,31 @@ pub struct RunningBroker {
 }
 
 impl Broker {
-    /// Starts a broker; returns when it serves.
+    /// Starts a broker in a process of its own; returns when it serves.
     pub async fn start(config: Config) -> Result<RunningBroker, StartError> {
-        start(config).await
+        start(config, Machine::default()).await
+    }
+
+    /// Starts a broker that shares its process with others; returns when it serves.
+    pub async fn start_on(machine: Machine, config: Config) -> Result<RunningBroker, StartError> {
+        start(config, machine).await
     }
 }
 
-async fn start(config: Config) -> Result<RunningBroker, StartError> {
+async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartError> {
     let open_files = raise_open_files();
+    let Machine { disk, gate, sockets: mut bound } = machine;
     let mut sockets = Vec::new();
     for listener in &config.listeners {
-        sockets.push((listener.clone(), listen(&listener.name, listener.bind).await?));
+        sockets.push((listener.clone(), listen(&mut bound, &listener.name, listener.bind).await?));
     }
     let http_socket = match config.http {
-        Some(address) => Some(listen("http", address).await?),
+        Some(address) => Some(listen(&mut bound, "http", address).await?),
         None => None,
     };
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let health = Arc::new(Health::default());
     let failure = Arc::new(Failure::default());
     let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -232,7 +239,9 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         random: Arc::clone(&random),
         images: images_sender,
         failure: Arc::clone(&failure),
+        gate,
     };
+    tasks.spawn(end_of_tasks(EndsNode(broker.controller.clone()), stopped.clone()));
     metadata_node::spawn(parts).map_err(|error| StartError::Thread(format!("metadata thread: {error}")))?;
 
     let registration = RegisterBroker {
@@ -287,6 +296,23 @@ async fn start(config: Config) -> Result<RunningBroker, StartError> {
         tasks,
         failure,
     })
+}
+
+/// Tells the node's thread that the broker's tasks are gone, which it would not notice otherwise while it sleeps. After an
+/// orderly end it is gone itself.
+struct EndsNode(ControllerHandle);
+
+impl Drop for EndsNode {
+    fn drop(&mut self) {
+        let (done, _) = oneshot::channel();
+        self.0.outcome(Ask::Stop { hand_over: false, done });
+    }
+}
+
+/// Does nothing until the broker has stopped, or is dropped with the other tasks when it is killed.
+async fn end_of_tasks(node: EndsNode, stopped: CancellationToken) {
+    stopped.cancelled().await;
+    drop(node);
 }
 
 struct Opened {
@@ -448,16 +474,32 @@ impl RunningBroker {
         self.broker.controller.status().borrow().clone()
     }
 
-    /// Waits until the broker cannot go on.
-    pub async fn failed(&self) -> RunError {
-        RunError(self.failure.wait().await)
+    /// What it knows of the cluster.
+    pub fn view(&self) -> View {
+        View::of(&self.broker.image())
+    }
+
+    /// Waits until the broker cannot go on. What it gives back does not borrow the broker.
+    pub fn failed(&self) -> impl Future<Output = RunError> + Send + use<> {
+        let failure = Arc::clone(&self.failure);
+        async move { RunError(failure.wait().await) }
     }
 
     /// Stops cleanly: what it leads goes to others, requests in flight finish, no new connections come, the controller
     /// Lease is given back, logs are flushed and marked clean.
     pub async fn shutdown(self) {
+        self.stop(true).await;
+    }
+
+    /// As [`shutdown`](Self::shutdown), but hands nothing over: for a cluster of which all brokers stop at once, the last of
+    /// which would wait in vain for the others.
+    pub async fn shutdown_with_all(self) {
+        self.stop(false).await;
+    }
+
+    async fn stop(self, hand_over: bool) {
         self.health.enter(Phase::Stopping);
-        if self.failure.reason().is_none() {
+        if hand_over && self.failure.reason().is_none() {
             self.lifecycle.stop().await;
         }
         self.stopping.cancel();
@@ -468,7 +510,7 @@ impl RunningBroker {
         if tokio::time::timeout(DRAIN_TIME, self.connections.wait()).await.is_err() {
             tracing::warn!("some connections did not finish in time");
         }
-        self.broker.controller.stop(true).await;
+        self.broker.controller.stop(hand_over).await;
         let clean = self.failure.reason().is_none();
         let broker = Arc::clone(&self.broker);
         let closed = blocking(move || {
@@ -506,8 +548,8 @@ impl RunningBroker {
     }
 }
 
-async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { name: name.to_owned(), address, error })
+async fn listen(sockets: &mut Sockets, name: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    sockets.take(name, address).await.map_err(|error| StartError::Listen { name: name.to_owned(), address, error })
 }
 
 fn local(socket: &TcpListener, bind: SocketAddr) -> SocketAddr {

@@ -3,8 +3,10 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::incarnation;
 
 /// Why logging could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,9 @@ pub fn start(config: &LogConfig) -> Result<(), LoggingError> {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         _ => EnvFilter::try_new(config.level.as_deref().unwrap_or("info"))?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What a killed broker stumbles over while its threads end is no news: a process would have said nothing.
+    let writer = std::io::stderr.with_filter(|_| !incarnation::is_killed_here());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,

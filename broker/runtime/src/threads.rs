@@ -6,6 +6,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// The asynchronous runtime: `workers` threads, or one per core that the process may use.
 pub fn runtime(workers: Option<usize>) -> io::Result<tokio::runtime::Runtime> {
+    builder(workers).build()
+}
+
+/// What makes such a runtime.
+pub(crate) fn builder(workers: Option<usize>) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = workers {
         builder.worker_threads(workers);
@@ -16,8 +21,8 @@ pub fn runtime(workers: Option<usize>) -> io::Result<tokio::runtime::Runtime> {
         .thread_stack_size(512 * 1024)
         // Fsyncs and openings of logs; more would only queue at the disk.
         .max_blocking_threads(16)
-        .enable_all()
-        .build()
+        .enable_all();
+    builder
 }
 
 /// Raises the limit of open files to what is allowed and returns it.

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{BrokerLifecycle, Effect, Input, NoHeartbeat, OwnRegistration};
 use crate::broker::StartError;
+use crate::incarnation::spawn_thread;
 use crate::storage::StorageError;
 
 /// Inputs that wait: one of each kind of question, and the end of recovery.
@@ -198,7 +199,7 @@ fn recover(parts: &mut LifecycleParts, inputs: &mpsc::Sender<Happened>) {
     let mut images = parts.images.clone();
     let (broker, inputs) = (Arc::clone(&parts.broker), inputs.clone());
     let runtime = tokio::runtime::Handle::current();
-    let spawned = std::thread::Builder::new().name("images".to_owned()).spawn(move || {
+    let spawned = spawn_thread("images", move || {
         let image = Arc::clone(&images.borrow_and_update());
         let outcome = broker.recover(image).map_err(|error| StartError::from(StorageError::from(error)));
         let recovered = outcome.is_ok();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use odradek_coordination::quorum;
+use odradek_disk::Gate;
 use odradek_metadata::{Image, Ticket};
 use odradek_server::clock::{Clock, Random};
 use odradek_server::controller::{
@@ -17,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::lease::LeaseCalls;
 use super::node::{Effect, Input, MetadataNode, Moment};
+use crate::incarnation::spawn_thread;
 
 /// The longest sleep; the node always wants to be woken before.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
@@ -38,6 +40,8 @@ pub(crate) struct NodeParts {
     /// Where committed images go; only the newest counts.
     pub(crate) images: watch::Sender<Arc<Image>>,
     pub(crate) failure: Arc<Failure>,
+    /// Where the thread waits while its broker is paused, and ends when that is killed.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// Starts the thread.
@@ -45,7 +49,7 @@ pub(crate) struct NodeParts {
 /// # Errors
 /// If the system gives no thread.
 pub(crate) fn spawn(parts: NodeParts) -> std::io::Result<()> {
-    std::thread::Builder::new().name("metadata".to_owned()).spawn(move || NodeThread::new(parts).run()).map(|_| ())
+    spawn_thread("metadata", move || NodeThread::new(parts).run())
 }
 
 struct NodeThread {
@@ -77,7 +81,12 @@ impl NodeThread {
         while !self.is_over {
             let until_wake = Duration::from_millis(self.parts.node.wake_at().saturating_sub(self.now_ms()));
             let until_end = self.stopping.as_ref().map_or(LONGEST_SLEEP, |(_, by)| by.duration_since(Instant::now()));
-            match self.parts.inbox.next(until_wake.min(until_end)) {
+            let next = self.parts.inbox.next(until_wake.min(until_end));
+            // After the wait, in which the broker may have been paused or killed.
+            if self.parts.gate.wait().is_err() {
+                break;
+            }
+            match next {
                 Inbox::Ask(ask) => self.take(ask),
                 Inbox::Nothing | Inbox::Closed => {}
             }

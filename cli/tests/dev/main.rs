@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `odradek dev` as a process: ready line, --exec, stop, kill -9 and reopen, refusals.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+mod faults;
+mod process;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use odradek_records::{BatchBuilder, BatchOptions, Batches};
@@ -14,64 +17,7 @@ use odradek_wire::messages::{
     ProduceRequest, TopicProduceData,
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_odradek");
-
-struct Dev {
-    child: Child,
-    ready: serde_json::Value,
-}
-
-impl Dev {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(["dev", "--listen", "127.0.0.1:0", "--output", "json"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, ready: serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}")) }
-    }
-
-    fn bootstrap(&self) -> &str {
-        self.ready["bootstrapServers"].as_str().unwrap()
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    fn stop(mut self) -> Option<i32> {
-        self.signal(rustix::process::Signal::TERM);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(20) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-        panic!("it does not stop");
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(BINARY).args(arguments).output().unwrap()
-}
-
-fn error_line(output: &Output) -> String {
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text
-}
+use process::{BINARY, Dev, error_line, run};
 
 #[test]
 fn the_ready_line_says_where_and_sigterm_removes_temporary_data() {
