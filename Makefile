@@ -46,6 +46,10 @@ demo-down: ## Removes what KEEP=1 make demo left up, also when that was killed.
 check-clients: setup-clients ## 10,000 records with Java's console tools, kcat and librdkafka, each codec.
 	setup/check-clients
 
+.PHONY: check-failover
+check-failover: setup-clients ## Three brokers, 20 kills, librdkafka and Java's client: nothing acknowledged is lost.
+	setup/check-failover
+
 .PHONY: bench
 bench: setup-clients ## Measures Odradek beside Apache Kafka in one run and prints the ratios; ARGS=--help for more.
 	cargo build --quiet --locked --profile dist -p odradek -p odradek-bench

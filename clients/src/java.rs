@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// The longest that one tool may take; the round trip of 10,000 records takes seconds.
+/// The longest that one tool may take if nothing else is said; the round trip of 10,000 records takes seconds.
 const RUN_LIMIT: Duration = Duration::from_mins(3);
 
 /// A JVM that runs tools one after another. It ends when this is dropped.
@@ -82,6 +82,14 @@ impl JavaTools {
     /// # Errors
     /// When the JVM ended, or the tool takes longer than three minutes. A tool's own failure is its status.
     pub fn run(&mut self, main_class: &str, args: &[&str], input: &str) -> Result<ToolRun> {
+        self.run_within(RUN_LIMIT, main_class, args, input)
+    }
+
+    /// As [`JavaTools::run`] with another limit.
+    ///
+    /// # Errors
+    /// When the JVM ended, or the tool takes longer than `limit`.
+    pub fn run_within(&mut self, limit: Duration, main_class: &str, args: &[&str], input: &str) -> Result<ToolRun> {
         self.runs += 1;
         let file = |what: &str| self.folder.path().join(format!("{}.{what}", self.runs));
         let (stdin, stdout, stderr) = (file("in"), file("out"), file("err"));
@@ -96,11 +104,11 @@ impl JavaTools {
         ensure!(fields.iter().all(|field| !field.contains(['\t', '\n'])), "an argument with a tab or line end");
         writeln!(self.commands, "{}", fields.join("\t"))?;
         self.commands.flush()?;
-        let answer = match self.answers.recv_timeout(RUN_LIMIT) {
+        let answer = match self.answers.recv_timeout(limit) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 let complaint = std::fs::read_to_string(&stderr).unwrap_or_default();
-                bail!("{main_class} {args:?} did not end within {RUN_LIMIT:?}; stderr: {complaint}")
+                bail!("{main_class} {args:?} did not end within {limit:?}; stderr: {complaint}")
             }
             Err(RecvTimeoutError::Disconnected) => bail!("the JVM ended in {main_class}"),
         };
@@ -116,15 +124,24 @@ impl JavaTools {
     /// # Errors
     /// Also when its status is not 0; with what it printed.
     pub fn expect_success(&mut self, main_class: &str, args: &[&str], input: &str) -> Result<ToolRun> {
-        let run = self.run(main_class, args, input)?;
+        self.run(main_class, args, input)?.succeeded(&format!("{main_class} {args:?}"))
+    }
+}
+
+impl ToolRun {
+    /// The same, if its status is 0.
+    ///
+    /// # Errors
+    /// When it is not; names `what` ran and says what it printed.
+    pub fn succeeded(self, what: &str) -> Result<Self> {
         ensure!(
-            run.status == 0,
-            "{main_class} {args:?} ended with {}\nstdout: {}\nstderr: {}",
-            run.status,
-            run.stdout,
-            run.stderr
+            self.status == 0,
+            "{what} ended with {}\nstdout: {}\nstderr: {}",
+            self.status,
+            self.stdout,
+            self.stderr
         );
-        Ok(run)
+        Ok(self)
     }
 }
 
@@ -139,7 +156,7 @@ impl Drop for JavaTools {
 /// Compiles the runner and the checks to folders of their own below `folder`; gives back the checks' folder.
 fn compile(jars: &[PathBuf], folder: &Path) -> Result<PathBuf> {
     let sources = checkout().join("clients/java");
-    for (name, target) in [("ToolRunner", "runner"), ("GroupChecks", "checks")] {
+    for (name, target) in [("ToolRunner", "runner"), ("GroupChecks", "checks"), ("FailoverChecks", "checks")] {
         let output = Command::new("javac")
             .args(["-nowarn", "-proc:none", "-d"])
             .arg(folder.join(target))

@@ -7,12 +7,16 @@
 //!
 //! * `ODRADEK_CHECK_AGAINST=kafka` runs against Apache Kafka instead of `odradek dev`;
 //! * `ODRADEK_CHECK_RECORDS=10000` is the size of each round trip (1,000 if unset);
+//! * `ODRADEK_CHECK_SEED` repeats the schedule of kills of an earlier run;
+//! * `ODRADEK_CHECK_LOG_LEVEL=info` is the detail of the log of several brokers (warn if unset);
+//! * `ODRADEK_CHECK_KEEP=1` leaves the folder of several brokers, their data and log in it, and prints where it is;
 //! * `ODRADEK_CHECK_LOGS=1` prints the end of every broker's log;
 //! * `ODRADEK_BIN` names the `odradek` binary; unset, cargo builds it in the profile of the running check.
 //!
 //! Must not know: any crate of the brokers. Everything goes through processes, sockets and files.
 
 mod broker;
+mod cluster;
 mod jars;
 mod java;
 pub mod kcat;
@@ -21,6 +25,7 @@ mod process;
 mod workload;
 
 pub use broker::{Broker, Flavor, StartOptions};
+pub use cluster::{BrokerStatus, DevCluster};
 pub use jars::{apache_kafka_classpath, newest_clients_jar};
 pub use java::{JavaTools, ToolRun};
 pub use process::{ProcessUsage, wait_with_deadline};

@@ -12,6 +12,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,21 @@ pub(crate) fn answers_metadata(bootstrap: &str) -> bool {
 /// # Errors
 /// When the broker refuses, or does not answer.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-    Admin::new(bootstrap)?.create_topic(topic, partitions, settings)
+    create_replicated_topic(bootstrap, topic, partitions, 1, settings)
+}
+
+/// Creates `topic` with `replicas` of each of its `partitions`.
+///
+/// # Errors
+/// As [`create_topic`].
+pub fn create_replicated_topic(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    replicas: i32,
+    settings: &[(&str, &str)],
+) -> Result<()> {
+    Admin::new(bootstrap)?.create_replicated_topic(topic, partitions, replicas, settings)
 }
 
 /// A client that creates topics. Dropping it takes up to 100 ms: the crate's thread ends only after its poll.
@@ -72,7 +87,17 @@ impl Admin {
     /// # Errors
     /// As [`create_topic`].
     pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.create_replicated_topic(topic, partitions, 1, settings)
+    }
+
+    fn create_replicated_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replicas: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
         for (name, value) in settings {
             new = new.set(name, value);
         }
@@ -122,6 +147,34 @@ pub struct Deliveries {
     pub acknowledged: Vec<Acknowledged>,
     /// What failed for good, by the records' numbers.
     pub failed: Vec<(u32, String)>,
+    gaps: Gaps,
+}
+
+/// How long partitions went without an acknowledgement.
+#[derive(Debug, Default)]
+struct Gaps {
+    /// When each partition had its last one.
+    last: HashMap<i32, Instant>,
+    longest: Duration,
+}
+
+impl Gaps {
+    fn acknowledged(&mut self, partition: i32) {
+        let now = Instant::now();
+        if let Some(before) = self.last.insert(partition, now) {
+            self.longest = self.longest.max(now - before);
+        }
+    }
+}
+
+impl Deliveries {
+    /// The longest time that any partition went without an acknowledgement since this was asked last (or since its first
+    /// one), what is still without one included. Says something only while every partition is written to all the time.
+    pub fn take_longest_gap(&mut self) -> Duration {
+        let now = Instant::now();
+        let open = self.gaps.last.values().map(|last| now - *last).max().unwrap_or_default();
+        std::mem::take(&mut self.gaps.longest).max(open)
+    }
 }
 
 /// Collects delivery reports.
@@ -136,11 +189,11 @@ impl ProducerContext for Recorder {
     fn delivery(&self, result: &DeliveryResult<'_>, number: Box<u32>) {
         let mut deliveries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            Ok(message) => deliveries.acknowledged.push(Acknowledged {
-                number: *number,
-                partition: message.partition(),
-                offset: message.offset(),
-            }),
+            Ok(message) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                deliveries.acknowledged.push(Acknowledged { number: *number, partition, offset });
+                deliveries.gaps.acknowledged(partition);
+            }
             Err((error, _)) => deliveries.failed.push((*number, error.to_string())),
         }
     }

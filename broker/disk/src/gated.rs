@@ -11,6 +11,7 @@
 use crate::{DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskOperation, OpenMode};
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -243,6 +244,11 @@ impl Disk for GatedDisk {
         self.inner.free_bytes(path)
     }
 
+    fn total_bytes(&self, path: &Path) -> Result<u64, DiskError> {
+        let _inside = self.pass(DiskOperation::Metadata, path)?;
+        self.inner.total_bytes(path)
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, DiskError> {
         let _inside = self.pass(DiskOperation::Lock, path)?;
         let lock = self.inner.lock(path)?;
@@ -269,6 +275,20 @@ impl DiskFile for GatedFile {
     fn read_append(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<usize, DiskError> {
         let _inside = self.pass(DiskOperation::Read)?;
         self.inner.read_append(buffer, len, offset)
+    }
+
+    fn read_cached(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> Result<Option<usize>, DiskError> {
+        let _inside = self.pass(DiskOperation::Read)?;
+        self.inner.read_cached(buffer, len, offset)
+    }
+
+    fn is_cached(&self, offset: u64, len: usize) -> bool {
+        self.pass(DiskOperation::Read).is_ok_and(|_inside| self.inner.is_cached(offset, len))
+    }
+
+    fn send(&self, socket: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        let _inside = self.gate.pass().map_err(io::Error::other)?;
+        self.inner.send(socket, offset, len)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {

@@ -2,8 +2,9 @@
 //! kill -9 under load, again and again: nothing acknowledged is lost or moved, nothing is there twice, each key keeps
 //! its order, and a group goes on from what it committed.
 
+use crate::numbered::{check_records, load, seed};
 use anyhow::{Context, Result, ensure};
-use odradek_clients::native::{self, Acknowledged, RecordingProducer};
+use odradek_clients::native::{self, RecordingProducer};
 use odradek_clients::{Broker, Random};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
@@ -15,45 +16,7 @@ use std::time::{Duration, Instant};
 const TOPIC: &str = "killed";
 const GROUP: &str = "survivors";
 const PARTITIONS: i32 = 3;
-const KEYS: u32 = 17;
 const KILLS: u32 = 10;
-/// The pace of the load, 10 records every 5 ms: enough that each kill hits requests in flight, and little enough that
-/// reading all of it back stays quick.
-const BURST: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(5);
-
-fn seed() -> Result<u64> {
-    match std::env::var("ODRADEK_CHECK_SEED") {
-        Ok(text) => text.parse().context("ODRADEK_CHECK_SEED"),
-        Err(_) => Ok(std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64),
-    }
-}
-
-fn value(number: u32) -> String {
-    let size = (number.wrapping_mul(2_654_435_761) >> 22) as usize;
-    format!("{number} {}", "x".repeat(size))
-}
-
-fn number_of(value: &[u8]) -> Result<u32> {
-    let text = std::str::from_utf8(value)?;
-    let number = text.split(' ').next().context("a number")?.parse().context("a number")?;
-    ensure!(text == self::value(number), "the value of {number} changed");
-    Ok(number)
-}
-
-/// Sends until told to stop; gives back how many records were handed over.
-fn load(producer: &RecordingProducer, stop: &AtomicBool) -> Result<u32> {
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        for _ in 0..BURST {
-            let key = format!("key-{}", number % KEYS);
-            producer.send(TOPIC, number, key.as_bytes(), value(number).as_bytes())?;
-            number += 1;
-        }
-        std::thread::sleep(PAUSE);
-    }
-    Ok(number)
-}
 
 /// One member of the group after another: each is asked to go on where the last one's commit was.
 #[derive(Debug, Default)]
@@ -132,58 +95,6 @@ impl GroupReader {
     }
 }
 
-/// Reads the whole topic and compares it with what was acknowledged.
-fn check_records(bootstrap: &str, acknowledged: &[Acknowledged], sent: u32) -> Result<()> {
-    let consumer = native::consumer(bootstrap, "checker", &[])?;
-    let mut assignment = TopicPartitionList::new();
-    let mut total = 0;
-    for partition in 0..PARTITIONS {
-        let (first, next) = native::offsets(bootstrap, TOPIC, partition)?;
-        ensure!(first == 0, "partition {partition} begins at offset {first}");
-        total += next;
-        assignment.add_partition_offset(TOPIC, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment)?;
-    let mut places: HashMap<u32, (i32, i64)> = HashMap::new();
-    let mut last_of_key: HashMap<Vec<u8>, u32> = HashMap::new();
-    let deadline = Instant::now() + Duration::from_mins(2);
-    for done in 0..total {
-        let message = loop {
-            ensure!(Instant::now() < deadline, "{done} of {total} records read in time");
-            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-                break message?;
-            }
-        };
-        let number = number_of(message.payload().context("a value")?)?;
-        let key = message.key().context("a key")?;
-        ensure!(key == format!("key-{}", number % KEYS).as_bytes(), "the key of {number} changed");
-        let place = (message.partition(), message.offset());
-        if let Some(before) = places.insert(number, place) {
-            anyhow::bail!("record {number} is there twice: at {before:?} and {place:?}");
-        }
-        if let Some(last) = last_of_key.insert(key.to_vec(), number) {
-            ensure!(last < number, "record {number} came after {last}");
-        }
-    }
-    for one in acknowledged {
-        let found = places.get(&one.number);
-        ensure!(
-            found == Some(&(one.partition, one.offset)),
-            "record {} was acknowledged at partition {}, offset {}; it is at {found:?}",
-            one.number,
-            one.partition,
-            one.offset
-        );
-    }
-    ensure!(
-        places.len() == sent as usize && acknowledged.len() == sent as usize,
-        "{sent} sent, {} acknowledged, {} there",
-        acknowledged.len(),
-        places.len()
-    );
-    Ok(())
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_by_kills_at_random_instants() -> Result<()> {
     let seed = seed()?;
@@ -199,7 +110,7 @@ fn nothing_acknowledged_is_lost_by_kills_at_random_instants() -> Result<()> {
     let stop = AtomicBool::new(false);
     let mut reader = GroupReader::default();
     let sent = std::thread::scope(|scope| -> Result<u32> {
-        let loader = scope.spawn(|| load(&producer, &stop));
+        let loader = scope.spawn(|| load(&producer, TOPIC, &stop));
         let rounds = kill_again_and_again(&mut broker, &mut reader, &mut random);
         // Also when a round failed: the loader has to end before the scope does.
         stop.store(true, Ordering::Relaxed);
@@ -216,7 +127,8 @@ fn nothing_acknowledged_is_lost_by_kills_at_random_instants() -> Result<()> {
         deliveries.failed.len(),
         deliveries.failed.first()
     );
-    check_records(&bootstrap, &deliveries.acknowledged, sent).with_context(|| format!("seed {seed}"))?;
+    check_records(&bootstrap, TOPIC, PARTITIONS, &deliveries.acknowledged, sent)
+        .with_context(|| format!("seed {seed}"))?;
     ensure!(reader.commits > KILLS && reader.records > 0, "the group hardly read: {reader:?}");
     #[expect(clippy::print_stdout, reason = "what the run was worth")]
     {

@@ -3,7 +3,9 @@
 
 mod admin;
 mod console;
+mod failover;
 mod files;
 mod kcat;
 mod kill;
 mod native;
+mod numbered;
