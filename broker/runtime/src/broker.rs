@@ -476,7 +476,7 @@ impl RunningBroker {
 
     /// What it knows of the cluster.
     pub fn view(&self) -> View {
-        View::of(&self.broker.image())
+        View::of(&self.broker.image(), &self.broker.controller.status().borrow())
     }
 
     /// Waits until the broker cannot go on. What it gives back does not borrow the broker.

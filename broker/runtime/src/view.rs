@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 
 use odradek_metadata::Image;
+use odradek_server::controller::ControllerStatus;
 
 /// The cluster as one broker's newest image shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// How new it is: of two views the one with the higher end is the newer.
     pub end: i64,
-    /// The broker that has led the metadata last.
-    pub controller: Option<i32>,
+    /// The controller epoch of which it knows.
+    pub controller_epoch: i64,
+    /// Whether it is the controller, as far as it knows: of two that say so the one with the higher epoch is.
+    pub is_controller: bool,
     /// How many partitions each registered broker leads.
     pub leaders: BTreeMap<i32, usize>,
 }
 
 impl View {
-    pub(crate) fn of(image: &Image) -> Self {
+    pub(crate) fn of(image: &Image, status: &ControllerStatus) -> Self {
         let leaders = image.brokers().map(|broker| (broker.id.0, image.leadership_count(broker.id)));
         Self {
             end: image.end_offset(),
-            controller: image.controller().map(|controller| controller.broker_id.0),
+            controller_epoch: status.epoch,
+            is_controller: status.leads,
             leaders: leaders.collect(),
         }
     }

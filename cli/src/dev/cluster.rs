@@ -65,7 +65,7 @@ pub(super) struct BrokerRow {
     /// Where clients reach it.
     pub(super) address: String,
     pub(super) data_dir: String,
-    /// Whether it is the controller, as far as the others know.
+    /// Whether it runs and is the controller.
     pub(super) controller: bool,
     /// Partitions that it leads.
     pub(super) leaders: usize,
@@ -118,7 +118,10 @@ impl Cluster {
 
     /// How all of them are.
     pub(super) fn list(&self) -> Vec<BrokerRow> {
-        let view = self.slots.iter().filter_map(|slot| slot.view()).max_by_key(|view| view.end);
+        let views: Vec<_> = self.slots.iter().filter_map(|slot| Some((slot.id(), slot.view()?))).collect();
+        let newest = views.iter().max_by_key(|(_, view)| view.end);
+        let leading = views.iter().filter(|(_, view)| view.is_controller);
+        let controller = leading.max_by_key(|(_, view)| view.controller_epoch).map(|(id, _)| *id);
         let row = |slot: &Arc<Slot>| {
             let state = slot.state.borrow().clone();
             let id = slot.id();
@@ -134,8 +137,8 @@ impl Cluster {
                 .to_owned(),
                 address: slot.plan.advertised.clone(),
                 data_dir: slot.plan.config.data_folder.to_string_lossy().into_owned(),
-                controller: view.as_ref().is_some_and(|view| view.controller == Some(id)),
-                leaders: view.as_ref().and_then(|view| view.leaders.get(&id).copied()).unwrap_or(0),
+                controller: controller == Some(id),
+                leaders: newest.and_then(|(_, view)| view.leaders.get(&id).copied()).unwrap_or(0),
                 reason: if let State::Stopped(reason) = state { reason } else { None },
             }
         };

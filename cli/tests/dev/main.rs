@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 mod faults;
 mod process;
+mod several;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
