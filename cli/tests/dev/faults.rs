@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use odradek_records::{BatchBuilder, BatchOptions, Batches};
+use odradek_wire::Records;
 use odradek_wire::client::{ClientOptions, Connection};
 use odradek_wire::messages::{
     ApiVersionsRequest, CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic,
@@ -63,7 +64,7 @@ async fn count(client: &mut Connection, topic: &str) -> i64 {
         ..FetchRequest::default()
     };
     let response = client.call_version(&fetch, 12).await.unwrap();
-    let records = response.responses[0].partitions[0].records.clone().unwrap();
+    let records = response.responses[0].partitions[0].records.clone().and_then(Records::into_bytes).unwrap();
     Batches::new(&records).map(|batch| batch.unwrap().header.next_offset()).last().unwrap_or(0)
 }
 
