@@ -155,6 +155,7 @@ pub enum LogFormat {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "named as the keys are")]
 struct File {
     cluster_id: String,
     broker_id: i32,
@@ -303,8 +304,8 @@ fn check_brokers(brokers: &[BrokerAddress], own: i32) -> Result<(), String> {
     }
     let mut ids: Vec<_> = brokers.iter().map(|broker| broker.id).collect();
     ids.sort_unstable();
-    if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(format!("broker {} is given twice", twice[0]));
+    if let Some([twice, _]) = ids.array_windows().find(|[one, next]| one == next) {
+        return Err(format!("broker {twice} is given twice"));
     }
     if let Some(broker) = brokers.iter().find(|b| b.id < 0 || b.host.is_empty() || b.host.len() > 253 || b.port == 0) {
         return Err(format!("broker {} needs an id of 0 or above, a host and a port", broker.id));

@@ -98,6 +98,7 @@ enum Phase {
 
 /// See the module.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, none of which excludes another")]
 pub(crate) struct BrokerLifecycle {
     broker_id: BrokerId,
     phase: Phase,
@@ -192,7 +193,7 @@ impl BrokerLifecycle {
             Some(Err(RegisterBrokerError::HandingOver)) => self.register_at = self.now,
             // Before it served, the session is that of a process that has ended; later, another process has taken the id.
             Some(Err(RegisterBrokerError::LiveSession(_))) if !self.has_served => {
-                self.register_at = self.now + RETRY_MS
+                self.register_at = self.now + RETRY_MS;
             }
             Some(Err(error)) => {
                 self.effects.push(Effect::Fail(error));

@@ -2,6 +2,7 @@
 //! Three brokers in one process, over real sockets: one of them is the controller, any of them takes commands, and when
 //! it goes another takes its place.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test says what went wrong by failing")]
+#![allow(clippy::print_stdout, reason = "times are read, not only judged")]
 mod support;
 
 use std::net::TcpListener;
@@ -60,14 +61,19 @@ impl Cluster {
                 config
             })
             .collect();
+        let mut cluster = Self { configs, brokers: Vec::new(), _folder: folder };
+        cluster.start_all().await;
+        cluster
+    }
+
+    async fn start_all(&mut self) {
         let began = Instant::now();
-        let starting: Vec<_> = configs.iter().map(|config| tokio::spawn(Broker::start(config.clone()))).collect();
-        let mut brokers = Vec::new();
+        let starting: Vec<_> = self.configs.iter().map(|config| tokio::spawn(Broker::start(config.clone()))).collect();
+        self.brokers.clear();
         for broker in starting {
-            brokers.push(Some(broker.await.unwrap().unwrap()));
+            self.brokers.push(Some(broker.await.unwrap().unwrap()));
         }
-        println!("three new brokers serve after {:?}", began.elapsed());
-        Self { configs, brokers, _folder: folder }
+        println!("three brokers serve after {:?}", began.elapsed());
     }
 
     fn alive(&self) -> impl Iterator<Item = (usize, &RunningBroker)> {
@@ -104,9 +110,10 @@ impl Cluster {
         self.brokers[id] = Some(Broker::start(self.configs[id].clone()).await.unwrap());
     }
 
-    async fn shutdown(self) {
-        for broker in self.brokers.into_iter().flatten() {
-            broker.shutdown().await;
+    /// The end of a test: the last of three would wait for the others in vain.
+    async fn kill_all(&mut self) {
+        for broker in std::mem::take(&mut self.brokers).into_iter().flatten() {
+            broker.kill().await;
         }
     }
 }
@@ -174,7 +181,7 @@ async fn any_broker_takes_commands_and_another_becomes_controller_when_it_is_kil
     println!("the killed broker serves again after {:?}", began.elapsed());
     let mut client = cluster.client(first).await;
     assert_eq!(create(&mut client, "after").await, 0);
-    cluster.shutdown().await;
+    cluster.kill_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +224,7 @@ async fn what_all_replicas_acknowledged_is_there_after_its_leader_is_killed() {
     };
     println!("acknowledged by broker {next} {:?} after the kill of broker {led}", began.elapsed());
     assert_eq!((after.error_code, after.base_offset), (0, 1), "behind what was acknowledged before");
-    cluster.shutdown().await;
+    cluster.kill_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,5 +247,24 @@ async fn a_controller_that_stops_hands_over_at_once() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     let mut client = cluster.client(next).await;
     assert_eq!(create(&mut client, "after").await, 0, "two of three voters decide");
-    cluster.shutdown().await;
+    cluster.kill_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_come_back_after_all_were_killed() {
+    let mut cluster = Cluster::start().await;
+    let (first, _) = cluster.controller().await;
+    let epoch = cluster.brokers[first].as_ref().unwrap().controller().epoch;
+    let mut client = cluster.client(0).await;
+    assert_eq!(create(&mut client, "t").await, 0);
+    cluster.kill_all().await;
+    cluster.start_all().await;
+    let (next, _) = cluster.controller().await;
+    assert!(cluster.brokers[next].as_ref().unwrap().controller().epoch > epoch);
+    for id in 0..3 {
+        let mut client = cluster.client(id).await;
+        let seen = metadata(&mut client, "t").await;
+        assert_eq!((seen.topics[0].error_code, seen.topics[0].partitions.len()), (0, 3), "broker {id}");
+    }
+    cluster.kill_all().await;
 }

@@ -161,3 +161,21 @@ impl LogRecovery<'_> {
         self.health.touch();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_to_do_is_told_and_is_no_reason_to_start_anew() {
+        let health = Health::default();
+        *health.moved.lock().unwrap() = Instant::now().checked_sub(STUCK_AFTER).unwrap();
+        assert!(health.is_stuck());
+        health.wait_for(Some("a controller"));
+        *health.moved.lock().unwrap() = Instant::now().checked_sub(STUCK_AFTER).unwrap();
+        assert!(!health.is_stuck());
+        assert!(health.progress_json().contains("\"waitsFor\":\"a controller\""), "{}", health.progress_json());
+        health.wait_for(None);
+        assert!(!health.progress_json().contains("waitsFor"));
+    }
+}

@@ -280,7 +280,7 @@ impl MetadataNode {
                 metadata::Effect::Reply(ticket, reply) => {
                     let registered = matches!(self.asked.remove(&ticket), Some(Asked::Command { registers: true }));
                     if ticket == OWN_TICKET {
-                        tracing::info!(?reply, "the feature level");
+                        tracing::info!(?reply, "raised the feature level of an older log");
                     } else {
                         let end = self.image.end_offset();
                         self.out.push(Effect::Reply(ticket, Ok(Decided { reply, epoch, end })));

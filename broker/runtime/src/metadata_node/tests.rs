@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes of one cluster on simulated disks, with a Lease in memory and a network that carries every message in 1 ms:
 //! who decides, what is answered, and what is left of it after a death.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by failing, and times aloud")]
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
