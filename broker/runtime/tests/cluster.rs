@@ -102,6 +102,12 @@ impl Cluster {
         .await
     }
 
+    /// Until then the death of the first voter, or of one of two, stops the metadata.
+    async fn three_voters(&self) -> Duration {
+        let all_vote = |cluster: &Self| cluster.alive().all(|(_, b)| b.controller().voters == 3).then_some(());
+        self.until("three voters", all_vote).await.1
+    }
+
     async fn client(&self, id: usize) -> Connection {
         connect(self.brokers[id].as_ref().unwrap().address("plain").unwrap()).await
     }
@@ -141,9 +147,7 @@ async fn metadata(client: &mut Connection, topic: &str) -> MetadataResponse {
 async fn any_broker_takes_commands_and_another_becomes_controller_when_it_is_killed() {
     let mut cluster = Cluster::start().await;
     let (first, _) = cluster.controller().await;
-    let all_vote = |cluster: &Cluster| cluster.alive().all(|(_, b)| b.controller().voters == 3).then_some(());
-    let ((), took) = cluster.until("three voters", all_vote).await;
-    println!("three voters {took:?} later");
+    println!("three voters {:?} later", cluster.three_voters().await);
     for id in 0..3 {
         let mut client = cluster.client(id).await;
         let topic = format!("by-{id}");
@@ -188,6 +192,7 @@ async fn any_broker_takes_commands_and_another_becomes_controller_when_it_is_kil
 async fn what_all_replicas_acknowledged_is_there_after_its_leader_is_killed() {
     let mut cluster = Cluster::start().await;
     cluster.controller().await;
+    cluster.three_voters().await;
     let mut client = cluster.client(0).await;
     assert_eq!(create(&mut client, "t").await, 0);
     let led = metadata(&mut client, "t").await.topics[0]
@@ -231,8 +236,7 @@ async fn what_all_replicas_acknowledged_is_there_after_its_leader_is_killed() {
 async fn a_controller_that_stops_hands_over_at_once() {
     let mut cluster = Cluster::start().await;
     let (first, _) = cluster.controller().await;
-    let all_vote = |cluster: &Cluster| cluster.alive().all(|(_, b)| b.controller().voters == 3).then_some(());
-    cluster.until("three voters", all_vote).await;
+    cluster.three_voters().await;
     let stopping = cluster.brokers[first].take().unwrap();
     let began = Instant::now();
     let stopped = tokio::spawn(async move {
