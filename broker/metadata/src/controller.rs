@@ -271,6 +271,13 @@ pub fn bootstrap(image: &Image, cluster_id: &ClusterId) -> Vec<Record> {
     ]
 }
 
+/// As [`bootstrap`], of a version that knew level 1 only.
+#[cfg(test)]
+fn bootstrap_at_level_1(cluster_id: &ClusterId) -> [Record; 2] {
+    use crate::records::{ClusterRecord, FeatureLevelRecord};
+    [ClusterRecord { cluster_id: cluster_id.as_str().to_owned() }.into(), FeatureLevelRecord { level: 1 }.into()]
+}
+
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]

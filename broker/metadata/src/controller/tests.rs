@@ -13,11 +13,11 @@ struct World {
 }
 
 impl World {
-    /// A cluster with the brokers.
+    /// A cluster with the brokers, which at level 1 are unfenced as soon as they are registered.
     fn new(brokers: &[i32]) -> Self {
         let mut world = Self { image: Image::empty(), settings: ControllerSettings::default() };
         let cluster_id = ClusterId::new("c").expect("an id");
-        for record in bootstrap(&world.image, &cluster_id) {
+        for record in bootstrap_at_level_1(&cluster_id) {
             world.image.apply_mut(1, &record).expect("fits");
         }
         for broker in brokers {

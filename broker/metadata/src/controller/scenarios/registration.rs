@@ -179,7 +179,7 @@ fn the_feature_level_rises_when_all_brokers_know_it_and_never_falls() {
     assert_eq!(cluster.decide(&level(2)), Reply::UpdateFeatureLevel(Ok(2)));
     // At level 1 a broker is unfenced at once, and what needs level 2 is refused by name.
     let mut old = Cluster { image: Image::empty(), settings: ControllerSettings::default() };
-    for record in bootstrap(&old.image, &cluster_id()) {
+    for record in bootstrap_at_level_1(&cluster_id()) {
         old.image.apply_mut(1, &record).expect("fits");
     }
     old.register(&RegisterBroker { supported_feature_level: 1, ..start_of(1) }).expect("registers");
