@@ -14,6 +14,8 @@ pub struct View {
     pub controller_epoch: i64,
     /// Whether it is the controller, as far as it knows: of two that say so the one with the higher epoch is.
     pub is_controller: bool,
+    /// How many brokers vote on the metadata.
+    pub voters: usize,
     /// How many partitions each registered broker leads.
     pub leaders: BTreeMap<i32, usize>,
 }
@@ -25,6 +27,7 @@ impl View {
             end: image.end_offset(),
             controller_epoch: status.epoch,
             is_controller: status.leads,
+            voters: status.voters,
             leaders: leaders.collect(),
         }
     }

@@ -3,7 +3,7 @@
 //! asked to, nor the broker's parts.
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use odradek_runtime::{Broker, Incarnation, Machine, RunningBroker, Sockets};
@@ -16,6 +16,11 @@ use super::plan::{BrokerPlan, Plan};
 /// How long a restart waits for its broker to serve; after that it goes on by itself. Recovery after a kill takes
 /// seconds, and a controller may have to be elected first.
 pub(super) const RESTART_TIME: Duration = Duration::from_mins(1);
+
+/// How long a start waits for voters: each takes a quarter of a second. Without them it is ready all the same.
+const VOTERS_TIME: Duration = Duration::from_secs(10);
+/// How often it looks.
+const VOTERS_PAUSE: Duration = Duration::from_millis(20);
 
 /// All brokers, by id.
 #[derive(Debug)]
@@ -103,7 +108,20 @@ impl Cluster {
                 bail!("broker {}: {reason}", slot.id());
             }
         }
+        self.wait_for_voters().await;
         Ok(())
+    }
+
+    /// The brokers of a new cluster begin to vote one after another. Before three do, the loss of one stops the metadata,
+    /// and whoever reads the ready line may kill one at once. Those of a cluster that is not new vote already.
+    async fn wait_for_voters(&self) {
+        let wanted = if self.slots.len() < 3 { self.slots.len() } else { 3 };
+        let vote =
+            || self.slots.iter().filter_map(|slot| slot.view()).any(|view| view.is_controller && view.voters >= wanted);
+        let deadline = Instant::now() + VOTERS_TIME;
+        while wanted > 1 && !vote() && Instant::now() < deadline {
+            tokio::time::sleep(VOTERS_PAUSE).await;
+        }
     }
 
     /// Waits until the only broker cannot go on. One among several ends by itself.
