@@ -14,6 +14,7 @@ use odradek_replication::{FetcherId, ReplicaKey, fetcher_of};
 use super::{Broker, in_parallel};
 use crate::coordinators::Loading;
 use crate::folder::WantedLog;
+use crate::health::Phase;
 use crate::replica::{Decided, Replica, ReplicaParts};
 use crate::replicas::TopicReplicas;
 
@@ -97,7 +98,9 @@ impl Broker {
         let end = image.end_offset();
         for topic in topics.iter().filter(|topic| &*topic.name == OFFSETS_TOPIC) {
             if let Some(replicas) = self.replicas.topic_by_id(topic.id) {
-                self.coordinators.load(&replicas.partitions, if is_new { Loading::Behind } else { Loading::AtOnce });
+                // A start leads only some images after the one it recovered with; clients come after all of them.
+                let starts = self.health.phase() == Phase::Starting;
+                self.coordinators.load(&replicas.partitions, if starts { Loading::AtOnce } else { Loading::Behind });
             }
         }
         self.newest_image.set(Arc::clone(image));
