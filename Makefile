@@ -34,6 +34,11 @@ sim: setup-base ## Runs 10,000 random histories of the quorum, then finds every 
 e2e: setup-e2e images ## Scenarios on a real multi-node Kubernetes with real pods.
 	cargo test --locked -p odradek-e2e --features kubernetes -- --test-threads=1
 
+.PHONY: check-outages
+check-outages: setup-test ## Brokers, API server and network fail in every way we know, while clients write; ARGS=name.
+	cargo build --quiet --locked --release -p odradek-broker
+	cargo test --locked -p odradek-e2e --features kubernetes --test brokers -- $(or $(ARGS),--include-ignored)
+
 .PHONY: demo
 demo: setup-e2e images ## Shows it on a real Kubernetes, from helm install to a record read back; KEEP=1 leaves it up.
 	cargo run --quiet --locked -p odradek-e2e --bin odradek-demo

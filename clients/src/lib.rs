@@ -17,9 +17,11 @@
 
 mod broker;
 mod cluster;
+pub mod history;
 mod jars;
 mod java;
 pub mod kcat;
+pub mod keyed;
 pub mod native;
 mod process;
 mod workload;

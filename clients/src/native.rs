@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -15,6 +16,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::history::Acknowledged;
 
 /// The longest a client waits for one answer here; a broker that was killed may be away for a while.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -53,7 +56,7 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(
 /// Creates `topic` with `replicas` of each of its `partitions`.
 ///
 /// # Errors
-/// As [`create_topic`].
+/// When the broker refuses, or does not answer. A refusal is an [`rdkafka::error::KafkaError`] inside.
 pub fn create_replicated_topic(
     bootstrap: &str,
     topic: &str,
@@ -104,7 +107,9 @@ impl Admin {
         let options = AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT));
         let results = block_on(self.0.create_topics([&new], &options))?;
         for result in results {
-            result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
+            result.map_err(|(name, code)| {
+                anyhow::Error::new(KafkaError::AdminOp(code)).context(format!("creating {name}: {code}"))
+            })?;
         }
         Ok(())
     }
@@ -127,17 +132,6 @@ fn block_on<F: Future>(future: F) -> F::Output {
             std::task::Poll::Pending => std::thread::park(),
         }
     }
-}
-
-/// Where a record is, by its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acknowledged {
-    /// The caller's number of the record.
-    pub number: u32,
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
 }
 
 /// What became of the records a [`RecordingProducer`] sent.
@@ -191,7 +185,7 @@ impl ProducerContext for Recorder {
         match result {
             Ok(message) => {
                 let (partition, offset) = (message.partition(), message.offset());
-                deliveries.acknowledged.push(Acknowledged { number: *number, partition, offset });
+                deliveries.acknowledged.push(Acknowledged { number: *number, partition, offset, at: Instant::now() });
                 deliveries.gaps.acknowledged(partition);
             }
             Err((error, _)) => deliveries.failed.push((*number, error.to_string())),

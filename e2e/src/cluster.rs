@@ -252,8 +252,12 @@ impl OwnCluster {
         let nodes = u8::try_from(ZONES.len())?;
         network::create(nodes).await?;
 
-        let options =
-            ControlPlaneOptions { controllers: vec!["*".to_owned()], nodes: true, address: IpAddr::V4(network::HOST) };
+        let options = ControlPlaneOptions {
+            controllers: vec!["*".to_owned()],
+            nodes: true,
+            address: IpAddr::V4(network::HOST),
+            network: None,
+        };
         let plane = ControlPlane::start_with(options).await?;
         let mut own = Self {
             provisioner: JoinSet::new(),

@@ -3,13 +3,15 @@
 //! server-side apply, RBAC and watches are the real ones. Ready in a few seconds; all of it ends on
 //! drop, and with the test process.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use kube::Client;
 use kube::api::GetParams;
+use rustix::process::Signal;
 
 use crate::certificates::{Authority, Identity, START_PATIENCE, token_keys};
 use crate::daemon::{Daemon, DaemonCommand};
@@ -25,11 +27,13 @@ pub struct ControlPlaneOptions {
     pub nodes: bool,
     /// The address that kube-apiserver listens on.
     pub address: IpAddr,
+    /// The network namespace (a path) that all of it runs in, if not the test's own. The test has to reach `address`.
+    pub network: Option<PathBuf>,
 }
 
 impl Default for ControlPlaneOptions {
     fn default() -> Self {
-        Self { controllers: Vec::new(), nodes: false, address: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+        Self { controllers: Vec::new(), nodes: false, address: IpAddr::V4(Ipv4Addr::LOCALHOST), network: None }
     }
 }
 
@@ -52,7 +56,8 @@ pub struct ControlPlane {
     // Fields are dropped in this order: processes before the folder that they write to.
     api_server: Option<Daemon>,
     others: Vec<Daemon>,
-    etcd: Daemon,
+    etcd: Option<Daemon>,
+    etcd_command: DaemonCommand,
     api_server_command: DaemonCommand,
     authority: Authority,
     server: String,
@@ -75,7 +80,8 @@ impl ControlPlane {
         let [client_port, peer_port, secure_port] = ports::free()?;
 
         let etcd_url = format!("http://127.0.0.1:{client_port}");
-        let etcd = etcd_command(&workspace, &etcd_url, peer_port)?.start(&logs)?;
+        let etcd_command = etcd_command(&workspace, &options, &etcd_url, peer_port)?;
+        let etcd = Some(etcd_command.start(&logs)?);
 
         let authority = Authority::generate()?;
         let admin = authority.client("e2e-admin", Some("system:masters"))?;
@@ -88,6 +94,7 @@ impl ControlPlane {
             api_server: None,
             others: Vec::new(),
             etcd,
+            etcd_command,
             api_server_command,
             authority,
             server,
@@ -155,7 +162,7 @@ impl ControlPlane {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             daemon.check_running()?;
-            self.etcd.check_running()?;
+            self.etcd.as_mut().context("etcd does not run")?.check_running()?;
             if is_ready(&client).await {
                 break;
             }
@@ -166,6 +173,42 @@ impl ControlPlane {
         }
         self.api_server = Some(daemon);
         Ok(())
+    }
+
+    /// The state of etcd now, as a backup would have it.
+    pub fn snapshot_etcd(&self) -> Result<EtcdSnapshot> {
+        let etcd = self.etcd.as_ref().context("etcd does not run")?;
+        let copy = self.workspace.folder(&format!("etcd-snapshot-{}", ports::free::<1>()?[0]))?;
+        // What it writes is in the files in the order in which it wrote it, so a copy made while it stands still is
+        // what a kill at this moment would have left, and it starts from that.
+        etcd.signal(Signal::STOP)?;
+        let copied = copy_folder(&self.etcd_data(), &copy);
+        etcd.signal(Signal::CONT)?;
+        copied?;
+        Ok(EtcdSnapshot(copy))
+    }
+
+    /// Puts etcd back to what it was: kube-apiserver and etcd end, and start again with the old data. Everything that
+    /// was written since is gone, and versions of resources begin again below those that clients have seen.
+    pub async fn restore_etcd(&mut self, snapshot: &EtcdSnapshot) -> Result<()> {
+        self.stop_api_server();
+        if let Some(mut etcd) = self.etcd.take() {
+            etcd.kill();
+        }
+        let data = self.etcd_data();
+        fs::remove_dir_all(&data)?;
+        copy_folder(&snapshot.0, &data)?;
+        self.etcd = Some(self.etcd_command.start(&self.logs)?);
+        self.start_api_server().await
+    }
+
+    /// Whether kube-apiserver runs, that is was not stopped.
+    pub fn api_server_runs(&self) -> bool {
+        self.api_server.is_some()
+    }
+
+    fn etcd_data(&self) -> PathBuf {
+        self.workspace.path().join(ETCD_DATA)
     }
 
     fn start_controller_manager(&mut self, options: &ControlPlaneOptions) -> Result<()> {
@@ -217,10 +260,21 @@ async fn is_ready(client: &Client) -> bool {
     matches!(answer, Ok(Ok(_)))
 }
 
-fn etcd_command(workspace: &Workspace, client_url: &str, peer_port: u16) -> Result<DaemonCommand> {
+/// What etcd held at some moment.
+#[derive(Debug)]
+pub struct EtcdSnapshot(PathBuf);
+
+const ETCD_DATA: &str = "etcd";
+
+fn etcd_command(
+    workspace: &Workspace,
+    options: &ControlPlaneOptions,
+    client_url: &str,
+    peer_port: u16,
+) -> Result<DaemonCommand> {
     let peer_url = format!("http://127.0.0.1:{peer_port}");
-    let data = workspace.path().join("etcd");
-    Ok(DaemonCommand::new(
+    let data = workspace.path().join(ETCD_DATA);
+    let command = DaemonCommand::new(
         "etcd",
         tools::system("etcd")?,
         [
@@ -235,7 +289,30 @@ fn etcd_command(workspace: &Workspace, client_url: &str, peer_port: u16) -> Resu
             "--logger=zap".to_owned(),
             "--log-level=warn".to_owned(),
         ],
-    ))
+    );
+    Ok(in_network_of(options, command))
+}
+
+fn in_network_of(options: &ControlPlaneOptions, command: DaemonCommand) -> DaemonCommand {
+    match &options.network {
+        None => command,
+        Some(network) => command.in_network(network),
+    }
+}
+
+/// Copies a folder with everything in it; `to` may be there.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("{} cannot be read", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 fn api_server_command(
@@ -288,5 +365,6 @@ fn api_server_command(
         arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
         arguments.push("--endpoint-reconciler-type=none".to_owned());
     }
-    Ok(DaemonCommand::new("kube-apiserver", tools::kubernetes("kube-apiserver")?, arguments))
+    let command = DaemonCommand::new("kube-apiserver", tools::kubernetes("kube-apiserver")?, arguments);
+    Ok(in_network_of(options, command))
 }

@@ -139,6 +139,11 @@ impl Daemon {
         self.kill();
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("{} takes no {signal:?}", self.name))
+    }
+
     /// Kills it (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
         // An error means that it has ended already.

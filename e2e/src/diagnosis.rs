@@ -64,6 +64,15 @@ pub fn save_of_failed_start(own: &Path, components: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Saves these folders, each under its name, and returns where.
+pub fn save_folders(name: &str, folders: &[(&str, &Path)]) -> Result<PathBuf> {
+    let folder = new_folder(name)?;
+    for (part, from) in folders {
+        copy_files(from, &folder.join(part))?;
+    }
+    Ok(folder)
+}
+
 /// Never one that an earlier failure was saved to.
 fn new_folder(name: &str) -> Result<PathBuf> {
     let parent =

@@ -60,7 +60,8 @@ fn namespace_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
-const HOST_INTERFACE: &str = "odradek-e2e";
+/// The name of the machine's own end of the network.
+pub const HOST_INTERFACE: &str = "odradek-e2e";
 
 /// Builds the switch, `nodes` nodes and all routes between them, their pods and the machine.
 pub async fn create(nodes: u8) -> Result<()> {
