@@ -2,7 +2,7 @@
 //! Which broker says that it is the active controller, and of which epoch: asked of each broker's metrics, again and
 //! again, and kept as a history. It must not know which faults there are.
 
-use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -43,27 +43,39 @@ pub struct Leadership {
     said: Arc<Mutex<Vec<Said>>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    begun: Instant,
 }
 
 impl Leadership {
-    /// Begins to ask the brokers, counted from 0, at these addresses.
-    pub fn watch(brokers: &[SocketAddr]) -> Result<Self> {
+    /// Begins to ask the brokers, counted from 0, at these addresses. Each time that one says something new, that is a
+    /// line in `file`.
+    pub fn watch(brokers: &[SocketAddr], file: &Path) -> Result<Self> {
+        let begun = Instant::now();
+        let file = Arc::new(File::create(file)?);
         let (said, stop) = (Arc::<Mutex<Vec<Said>>>::default(), Arc::<AtomicBool>::default());
         let mut threads = Vec::new();
         for (broker, address) in (0..).zip(brokers.iter().copied()) {
-            let (said, stop) = (Arc::clone(&said), Arc::clone(&stop));
+            let (said, stop, file) = (Arc::clone(&said), Arc::clone(&stop), Arc::clone(&file));
+            let mut before = None;
             let ask_again_and_again = move || {
                 while !stop.load(Ordering::Relaxed) {
-                    if let Ok((leads, epoch)) = ask(address) {
-                        lock(&said).push(Said { broker, at: Instant::now(), leads, epoch });
+                    let answer = ask(address).ok();
+                    let at = Instant::now();
+                    if let Some((leads, epoch)) = answer {
+                        lock(&said).push(Said { broker, at, leads, epoch });
+                    }
+                    if std::mem::replace(&mut before, Some(answer)) != Some(answer) {
+                        let seconds = at.duration_since(begun).as_secs_f64();
+                        let word =
+                            answer.map_or("silent".to_owned(), |(leads, epoch)| format!("leads={leads} epoch={epoch}"));
+                        // It is for people who look at a failure; a full disk fails louder elsewhere.
+                        let _ = writeln!(&*file, "{seconds:.3} broker {broker} {word}");
                     }
                     pause();
                 }
             };
             threads.push(std::thread::Builder::new().name(format!("asks-{broker}")).spawn(ask_again_and_again)?);
         }
-        Ok(Self { said, stop, threads, begun: Instant::now() })
+        Ok(Self { said, stop, threads })
     }
 
     /// Who says now that it leads, with its epoch.
@@ -106,21 +118,6 @@ impl Leadership {
     /// Who did.
     pub fn check(&self) -> Result<()> {
         check(&lock(&self.said))
-    }
-
-    /// Writes the history, one line for each time that a broker said something new.
-    pub fn write(&self, file: &Path) -> Result<()> {
-        let mut text = String::new();
-        let mut last: Vec<Option<(bool, i64)>> = vec![None; 256];
-        for one in lock(&self.said).iter() {
-            let now = Some((one.leads, one.epoch));
-            if std::mem::replace(&mut last[usize::from(one.broker)], now) != now {
-                let seconds = one.at.duration_since(self.begun).as_secs_f64();
-                writeln!(text, "{seconds:.3} broker {} leads={} epoch={}", one.broker, one.leads, one.epoch)?;
-            }
-        }
-        std::fs::write(file, text)?;
-        Ok(())
     }
 }
 

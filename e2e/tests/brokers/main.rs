@@ -84,6 +84,12 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if std::env::var_os("E2E_KUBECONFIG").is_some_and(|given| !given.is_empty()) {
+        println!(
+            "outages ... skipped: they need a control plane that can be taken away, not the one of E2E_KUBECONFIG"
+        );
+        return ExitCode::SUCCESS;
+    }
     // kube reports every refused connection as an error, also those of a server that was stopped on purpose.
     let levels = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,kube_client=off"));
@@ -112,6 +118,7 @@ async fn run(scenarios: &[&Scenario]) -> Result<usize> {
     let mut site = ending.or(Duration::from_mins(45), Site::start()).await.0.context("no site")?;
     println!("network and control plane ready in {:.1} s", started.elapsed().as_secs_f64());
     let mut failed = 0;
+    let mut rows = Vec::new();
     let mut interrupted = None;
     for scenario in scenarios {
         let name = scenario.name;
@@ -121,7 +128,10 @@ async fn run(scenarios: &[&Scenario]) -> Result<usize> {
         let (outcome, ended) = ending.or(SCENARIO_PATIENCE, guarded).await;
         let seconds = started.elapsed().as_secs_f64();
         match outcome {
-            Ok(outcome) => println!("scenario {name} ... ok ({seconds:.1} s)\n  {outcome}"),
+            Ok(outcome) => {
+                println!("scenario {name} ... ok ({seconds:.1} s)\n  {outcome}");
+                rows.push(outcome.row(name));
+            }
             Err(error) => {
                 failed += 1;
                 println!("scenario {name} ... FAILED ({seconds:.1} s)\n{error:#}");
@@ -137,6 +147,7 @@ async fn run(scenarios: &[&Scenario]) -> Result<usize> {
         let _ = std::fs::remove_dir_all(run::folder(&site, name));
     }
     site.remove()?;
+    println!("\n{}\n{}\n", run::TABLE, rows.join("\n"));
     interrupted.map_or(Ok(failed), Err)
 }
 

@@ -28,6 +28,7 @@ pub(crate) const LEADS_PATIENCE: Duration = Duration::from_secs(40);
 /// How long a record may wait for its acknowledgement before the client gives it up: longer than any fault here.
 const RECORD_PATIENCE: Duration = Duration::from_mins(5);
 
+const NEXT_CONTROLLER: &str = "next controller after";
 const PARTITIONS: i32 = 6;
 const KEYS: u32 = 24;
 const PER_SECOND: u32 = 300;
@@ -53,7 +54,6 @@ pub(crate) struct Run {
     pub(crate) namespace: String,
     group: KeyedGroup,
     topic: KeyedTopic,
-    folder: PathBuf,
     coordination: Coordination,
     /// When the load had begun and all was well.
     steady: Instant,
@@ -91,6 +91,21 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// The head of the table that is made of [`Outcome::row`].
+pub(crate) const TABLE: &str = "\
+| what failed | next controller after | no partition acknowledged for | some partition did not acknowledge for |
+|---|---|---|---|";
+
+impl Outcome {
+    /// A line of the table for `docs/failures.md`. Of several next controllers it has the slowest.
+    pub(crate) fn row(&self, name: &str) -> String {
+        let next = self.measured.iter().filter(|(what, _)| what == NEXT_CONTROLLER).map(|(_, time)| *time).max();
+        let next = next.map_or("(the same goes on)".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+        let [all, one] = [self.gaps.all, self.gaps.one].map(|gap| gap.as_secs_f64());
+        format!("| {} | {next} | {all:.1} s | {one:.1} s |", name.replace('_', " "))
+    }
+}
+
 /// The folder of a scenario's files in a site.
 pub(crate) fn folder(site: &Site, name: &str) -> PathBuf {
     site.folder().join(name)
@@ -114,7 +129,7 @@ impl Run {
             processes.start(broker)?;
         }
         let addresses: Vec<_> = (0..brokers).map(broker_processes::http_address).collect();
-        let leadership = Leadership::watch(&addresses)?;
+        let leadership = Leadership::watch(&addresses, &folder.join("leadership.txt"))?;
         let first = leadership.one(START_PATIENCE).await;
         processes.check_running()?;
         first?;
@@ -148,7 +163,6 @@ impl Run {
             namespace,
             group,
             topic,
-            folder,
             coordination,
             steady: Instant::now(),
             measured: Vec::new(),
@@ -207,7 +221,7 @@ impl Run {
     /// Waits for the controller after this epoch, and notes how long after `fault` it led.
     pub(crate) async fn next_controller(&mut self, epoch: i64, fault: Instant) -> Result<u8> {
         let said = self.leadership.after(epoch, LEADS_PATIENCE).await?;
-        self.measure("next controller after", said.at.saturating_duration_since(fault));
+        self.measure(NEXT_CONTROLLER, said.at.saturating_duration_since(fault));
         Ok(said.broker)
     }
 
@@ -225,9 +239,8 @@ impl Run {
     /// Stops the load and judges everything.
     pub(crate) async fn finish(self) -> Result<Outcome> {
         let ended = Instant::now();
-        let Self { mut brokers, leases, leadership, writer, group, topic, folder, coordination, steady, .. } = self;
+        let Self { mut brokers, leases, leadership, writer, group, topic, coordination, steady, .. } = self;
         let written = tokio::task::spawn_blocking(move || writer.finish()).await??;
-        leadership.write(&folder.join("leadership.txt"))?;
         let reading = topic.clone();
         let log = tokio::task::spawn_blocking(move || reading.read_log(LOG_LIMIT)).await??;
         // The group is given the rest.
