@@ -37,7 +37,7 @@ e2e: setup-e2e images ## Scenarios on a real multi-node Kubernetes with real pod
 .PHONY: check-outages
 check-outages: setup-test ## Brokers, API server and network fail in every way we know, while clients write; ARGS=name.
 	cargo build --quiet --locked --release -p odradek-broker
-	cargo test --locked -p odradek-e2e --features kubernetes --test brokers -- $(or $(ARGS),--include-ignored)
+	cargo test --locked -p odradek-e2e --features kubernetes --test site --test brokers -- $(or $(ARGS),--include-ignored)
 
 .PHONY: demo
 demo: setup-e2e images ## Shows it on a real Kubernetes, from helm install to a record read back; KEEP=1 leaves it up.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,7 @@ enum Event {
 pub struct LeaseHistory {
     events: Arc<Mutex<Vec<Event>>>,
     strangers: Mutex<BTreeSet<String>>,
+    goes_back: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -82,10 +84,12 @@ impl LeaseHistory {
     /// of JSON; the controller's are what the other functions tell of.
     pub async fn begin(client: Client, namespace: &str, cluster: &str, file: &Path) -> Result<Self> {
         let events = Arc::<Mutex<Vec<Event>>>::default();
+        let goes_back = Arc::<AtomicBool>::default();
         let mut watcher = Watcher {
             api: Api::namespaced(client, namespace),
             name: controller_lease(cluster),
             events: Arc::clone(&events),
+            goes_back: Arc::clone(&goes_back),
             file: File::create(file)?,
             begun: Instant::now(),
             newest: 0,
@@ -100,7 +104,7 @@ impl LeaseHistory {
                 let _ = tokio::time::timeout(Duration::from_secs(5), watcher.list()).await;
             }
         });
-        Ok(Self { events, strangers: Mutex::default(), task })
+        Ok(Self { events, strangers: Mutex::default(), goes_back, task })
     }
 
     /// The newest version, if it was not deleted since.
@@ -144,8 +148,13 @@ impl LeaseHistory {
         self.strangers.lock().unwrap_or_else(PoisonError::into_inner).insert(resource_version.to_owned());
     }
 
+    /// Etcd is about to be put back to an older state: what is seen after the watch has broken is another past.
+    pub fn etcd_goes_back(&self) {
+        self.goes_back.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the history is one that the protocol allows. Never are there two holders of one epoch. While nobody
-    /// else touches the Lease, each write raises the sequence by one, each take raises the epoch by one, and a holder
+    /// else touches the Lease and etcd keeps it, each write raises the sequence by one, each take raises the epoch by one, and a holder
     /// changes only by a take or by giving the Lease back.
     ///
     /// # Errors
@@ -169,6 +178,7 @@ struct Watcher {
     api: Api<Lease>,
     name: String,
     events: Arc<Mutex<Vec<Event>>>,
+    goes_back: Arc<AtomicBool>,
     file: File,
     begun: Instant,
     /// The version up to which everything was seen. Versions of one etcd are numbers that rise.
@@ -181,7 +191,7 @@ impl Watcher {
     async fn list(&mut self) -> Result<()> {
         let list = self.api.list(&ListParams::default()).await?;
         let now: u64 = list.metadata.resource_version.as_deref().unwrap_or_default().parse()?;
-        if now < self.newest {
+        if self.goes_back.swap(false, Ordering::Relaxed) || now < self.newest {
             writeln!(
                 self.file,
                 "{}",
@@ -266,16 +276,19 @@ impl Watcher {
 fn check(events: &[Event], strangers: &BTreeSet<String>) -> Result<()> {
     let mut holders: BTreeMap<i32, &LeaseVersion> = BTreeMap::new();
     let mut before: Option<&LeaseVersion> = None;
+    let mut went_back = false;
     for event in events {
         let Event::Version(version) = event else {
             before = None;
+            went_back = *event == Event::WentBack;
             continue;
         };
         if let Some(holder) = &version.holder {
             let first = *holders.entry(version.epoch).or_insert(version);
             ensure!(first.holder.as_ref() == Some(holder), "two holders of one epoch: {first:?}, then {version:?}");
         }
-        if strangers.contains(&version.resource_version) {
+        // After what etcd was put back to, as after what a stranger wrote, comes the repair: an epoch above all.
+        if strangers.contains(&version.resource_version) || std::mem::take(&mut went_back) {
             before = None;
             continue;
         }
@@ -326,6 +339,8 @@ mod tests {
             version(9, "2/b", 6, 0),
             Event::WentBack,
             version(2, "1/a", 1, 1),
+            version(3, "2/b", 7, 2),
+            version(4, "2/b", 7, 3),
         ];
         check(&history, &BTreeSet::from(["6".to_owned()])).unwrap();
         assert!(check(&history, &BTreeSet::new()).unwrap_err().to_string().contains("leapt"));
@@ -346,6 +361,8 @@ mod tests {
         // One after a release, where the holder of the epoch is known already.
         let released = [first.clone(), version(2, "", 1, 2), version(3, "1/b", 1, 3)];
         assert!(check(&released, &BTreeSet::new()).unwrap_err().to_string().contains("two holders"));
+        let leaps = [Event::WentBack, first.clone(), version(2, "1/a", 4, 2), version(3, "1/a", 6, 3)];
+        assert!(check(&leaps, &BTreeSet::new()).unwrap_err().to_string().contains("leapt"));
         // Also across a restored etcd no epoch has two holders.
         let restored = [first.clone(), version(2, "2/b", 2, 2), Event::WentBack, version(2, "3/c", 2, 2)];
         assert!(check(&restored, &BTreeSet::new()).unwrap_err().to_string().contains("two holders"));

@@ -157,6 +157,7 @@ pub(crate) async fn etcd_is_restored_to_an_older_state(site: &mut Site, name: &s
     ensure!(newer > epoch, "epoch {newer} is not above {epoch}: the restored Lease would not be older");
 
     let fault = Instant::now();
+    run.leases.etcd_goes_back();
     site.plane.restore_etcd(&backup).await?;
     run.measure("etcd and the API server were back after", fault.elapsed());
     // In the backup the Lease is held by an incarnation that is dead. The one who leads now repairs it.
