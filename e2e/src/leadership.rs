@@ -63,7 +63,7 @@ impl Leadership {
                     if let Some((leads, epoch)) = answer {
                         lock(&said).push(Said { broker, at, leads, epoch });
                     }
-                    if std::mem::replace(&mut before, Some(answer)) != Some(answer) {
+                    if before.replace(answer) != Some(answer) {
                         let seconds = at.duration_since(begun).as_secs_f64();
                         let word =
                             answer.map_or("silent".to_owned(), |(leads, epoch)| format!("leads={leads} epoch={epoch}"));

@@ -2,10 +2,11 @@
 //! `Lease/<cluster>-broker-<id>`: a belt against two processes with one broker id. The fence is the broker epoch.
 //!
 //! It is taken at once if it is missing, released, expired, or held by an earlier incarnation in the same pod. It ends
-//! only when another holder is seen: failing to renew stops nothing. Expiry is by `renewTime` and this machine's wall
+//! only when another holder is seen: failing to renew stops nothing, and a holder from before this process's own take,
+//! which an etcd that was put back to an older state shows, is no other process. Expiry is by `renewTime` and this machine's wall
 //! clock, or by this process having seen no change for the whole duration.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -43,6 +44,8 @@ pub struct BrokerLease {
     settings: LeaseSettings,
     /// The state last seen (uid and version), and since when.
     unchanged: Mutex<Option<(String, String, Instant)>>,
+    /// The uid and the transitions that this process wrote last.
+    wrote: Mutex<Option<(String, i32)>>,
 }
 
 /// Why the Lease may be written, or not.
@@ -64,7 +67,16 @@ impl BrokerLease {
         settings: LeaseSettings,
     ) -> Self {
         let (name, pod_uid) = (name.to_owned(), pod_uid.to_owned());
-        Self { store, name, cluster_id, holder, pod_uid, settings, unchanged: Mutex::new(None) }
+        Self {
+            store,
+            name,
+            cluster_id,
+            holder,
+            pod_uid,
+            settings,
+            unchanged: Mutex::new(None),
+            wrote: Mutex::new(None),
+        }
     }
 
     /// One attempt to take the Lease. Whoever is told of another holder waits a renewal and tries again, or ends; the
@@ -133,7 +145,10 @@ impl BrokerLease {
             }
         };
         Ok(match self.store.put(&self.name, &object, deadline).await? {
-            Put::Written(_) => BrokerLeaseOutcome::Held,
+            Put::Written(lease) => {
+                *self.wrote.lock().unwrap_or_else(PoisonError::into_inner) = Some(count_of(&lease)?);
+                BrokerLeaseOutcome::Held
+            }
             Put::Refused => BrokerLeaseOutcome::Undecided("the Lease was changed at the same moment".to_owned()),
             Put::Unknown(reason) => BrokerLeaseOutcome::Undecided(reason),
         })
@@ -142,12 +157,18 @@ impl BrokerLease {
     /// Whether this process has seen no change for the Lease's duration.
     fn is_unchanged(&self, found: &Lease) -> Result<bool, LeaseError> {
         let (uid, version) = identity(found)?;
-        let mut unchanged = self.unchanged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut unchanged = self.unchanged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, _, since)) = unchanged.as_ref().filter(|seen| seen.0 == uid && seen.1 == version) {
             return Ok(since.elapsed() >= self.settings.duration);
         }
         *unchanged = Some((uid.to_owned(), version.to_owned(), Instant::now()));
         Ok(false)
+    }
+
+    fn is_before_own_take(&self, found: &Lease) -> Result<bool, LeaseError> {
+        let (uid, count) = count_of(found)?;
+        let wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(wrote.as_ref().is_some_and(|own| own.0 == uid && count < own.1))
     }
 
     fn judge(&self, found: &Lease, starting: bool, unchanged: bool, now: &MicroTime) -> Result<Judgement, LeaseError> {
@@ -160,9 +181,14 @@ impl BrokerLease {
         if other.broker_id != self.holder.broker_id {
             return Err(malformed("spec.holderIdentity", format!("{other} is another broker's")));
         }
-        // A process that runs does not take from another: it stops.
+        // A process that runs does not take from another: it stops. Each take counts one up, so a lower count of the
+        // same object is from before its own.
         if !starting {
-            return Ok(Judgement::Other(other));
+            return Ok(if self.is_before_own_take(found)? {
+                Judgement::Take("put back")
+            } else {
+                Judgement::Other(other)
+            });
         }
         if annotation(found, POD_UID_ANNOTATION).is_ok_and(|uid| uid == self.pod_uid) {
             return Ok(Judgement::Take("an earlier incarnation in this pod"));
@@ -190,4 +216,10 @@ impl BrokerLease {
         spec.renew_time = Some(now.clone());
         object
     }
+}
+
+/// The object's uid, and how often it was taken after the first time.
+fn count_of(lease: &Lease) -> Result<(String, i32), LeaseError> {
+    let count = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+    Ok((identity(lease)?.0.to_owned(), count))
 }

@@ -239,3 +239,28 @@ async fn a_broker_has_its_lease_until_it_sees_another_holder() {
     cell.leases().patch(BROKER, &PatchParams::default(), &Patch::Merge(&old)).await.unwrap();
     assert_eq!(second.take().await.unwrap(), BrokerLeaseOutcome::Held);
 }
+
+/// What an etcd shows that was put back to a time before the holder's own start: its holder is gone for good, and the
+/// process that runs goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_from_before_the_own_take_ends_nobody() {
+    let plane = ControlPlane::start().await.unwrap();
+    let cell = Cell::new(&plane, "put-back").await;
+    let quick = LeaseSettings { renew_interval: Duration::from_millis(200), ..LeaseSettings::BROKER };
+    let before = cell.broker("a", "pod-1", quick);
+    assert_eq!(before.take().await.unwrap(), BrokerLeaseOutcome::Held);
+    let old = cell.leases().get(BROKER).await.unwrap();
+    let now = cell.broker("b", "pod-1", quick);
+    assert_eq!(now.take().await.unwrap(), BrokerLeaseOutcome::Held);
+
+    let mut put_back = cell.leases().get(BROKER).await.unwrap();
+    put_back.spec = old.spec;
+    cell.leases().replace(BROKER, &PostParams::default(), &put_back).await.unwrap();
+    let held = tokio::time::timeout(Duration::from_secs(3), now.hold()).await;
+    assert!(held.is_err(), "it stopped for {held:?}");
+    let holder_now = cell.leases().get(BROKER).await.unwrap().spec.unwrap().holder_identity;
+    assert_eq!(holder_now.as_deref(), Some("1/b"));
+    // The one from before, should it still run, stops.
+    let stopped = tokio::time::timeout(PATIENCE, before.hold()).await.unwrap();
+    assert_eq!(stopped, holder("1/b"));
+}
