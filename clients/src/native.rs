@@ -285,3 +285,23 @@ pub fn offsets(bootstrap: &str, topic: &str, partition: i32) -> Result<(i64, i64
     let client: BaseConsumer = configuration(bootstrap).create()?;
     Ok(client.fetch_watermarks(topic, partition, LIMIT)?)
 }
+
+/// The replicas of each partition, and how many of them are in sync, by the metadata that the first broker to answer
+/// gives.
+///
+/// # Errors
+/// When no broker answers, or a partition is missing or has no leader.
+pub fn replicas_in_sync(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
+    let client: BaseConsumer = configuration(bootstrap).create()?;
+    let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5))?;
+    let described = metadata.topics().iter().find(|described| described.name() == topic).context("no such topic")?;
+    ensure!(described.partitions().len() == partitions as usize, "{} partitions", described.partitions().len());
+    described
+        .partitions()
+        .iter()
+        .map(|partition| {
+            ensure!(partition.leader() >= 0, "partition {} has no leader", partition.id());
+            Ok((partition.replicas().len(), partition.isr().len()))
+        })
+        .collect()
+}

@@ -19,6 +19,7 @@ const VICTIM: &str = "ODRADEK_TEARDOWN_VICTIM";
 /// The part that is killed: a network, a node's control group, a mount, files in fixed places, processes that ignore
 /// every polite signal.
 #[tokio::test]
+#[allow(clippy::zombie_processes, reason = "this process is killed; that they outlive it is what is tested")]
 async fn victim() {
     let Some(folder) = std::env::var_os(VICTIM) else { return };
     let folder = Path::new(&folder);

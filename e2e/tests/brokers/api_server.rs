@@ -152,7 +152,7 @@ pub(crate) async fn etcd_is_restored_to_an_older_state(site: &mut Site, name: &s
     let next = run.next_controller(epoch, Instant::now()).await?;
     run.brokers.start(controller)?;
     run.recovers("serves before the restore after").await?;
-    crate::controller::whole(&run, 3).await?;
+    run.whole(3).await?;
     let (_, newer) = run.controller().await?;
     ensure!(newer > epoch, "epoch {newer} is not above {epoch}: the restored Lease would not be older");
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use odradek_e2e::site::Site;
 
 use crate::run::{Coordination, Outcome, Run};
@@ -47,7 +47,7 @@ pub(crate) async fn every_broker_is_killed_in_turn(site: &mut Site, name: &str) 
         run.recovers(&format!("serves without broker {broker} after")).await?;
         run.brokers.start(broker)?;
         run.recovers("with it after").await?;
-        run.goes_on(PAST_THE_LEASE).await;
+        run.whole(3).await?;
     }
     run.finish().await
 }
@@ -114,7 +114,7 @@ pub(crate) async fn each_of_two_brokers_is_killed(site: &mut Site, name: &str) -
         run.goes_on(A_WHILE).await;
         run.brokers.start(controller)?;
         run.recovers("both serve after").await?;
-        whole(&run, 2).await?;
+        run.whole(2).await?;
     }
     // Whoever leads now: the other one is killed.
     let (controller, epoch) = run.controller().await?;
@@ -127,18 +127,4 @@ pub(crate) async fn each_of_two_brokers_is_killed(site: &mut Site, name: &str) -
     let (last, now) = run.controller().await?;
     ensure!((last, now) == (controller, epoch), "broker {last} leads epoch {now}, not {controller} epoch {epoch}");
     run.finish().await
-}
-
-/// Waits until so many voters stand in the Lease again: only then is the loss of another broker survived.
-pub(crate) async fn whole(run: &Run, voters: usize) -> Result<()> {
-    odradek_e2e::wait::until(&format!("{voters} voters stand in the Lease"), Duration::from_mins(1), async || {
-        let newest = run.leases.newest().context("the Lease is gone")?;
-        let now = newest.voters.split(',').filter(|voter| !voter.is_empty()).count();
-        ensure!(now == voters, "its voters: {:?}", newest.voters);
-        Ok(())
-    })
-    .await?;
-    // Replicas are back in the ISR after a few fetches; there is no one place to read it yet.
-    run.goes_on(Duration::from_secs(15)).await;
-    Ok(())
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Client;
 use odradek_clients::history::{self, Gaps};
 use odradek_clients::keyed::{self, KeyedGroup, KeyedTopic, KeyedWriter};
+use odradek_clients::native;
 use odradek_e2e::broker_processes::{self, BrokerProcesses};
 use odradek_e2e::leadership::Leadership;
 use odradek_e2e::lease_history::LeaseHistory;
@@ -25,6 +26,9 @@ const START_PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) const SERVES_PATIENCE: Duration = Duration::from_secs(45);
 /// The bound for the next controller.
 pub(crate) const LEADS_PATIENCE: Duration = Duration::from_secs(40);
+/// The bound for being whole again: a replica that was away catches up in a moment; voters change one at a time, and a
+/// dead one is replaced only after 30 s.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(90);
 /// How long a record may wait for its acknowledgement before the client gives it up: longer than any fault here.
 const RECORD_PATIENCE: Duration = Duration::from_mins(5);
 
@@ -238,8 +242,35 @@ impl Run {
         Ok(())
     }
 
+    /// Waits until every replica is in sync and so many voters stand in the Lease: only then is the loss of another
+    /// broker survived. Brokers that run but do not come back into the cluster are found here.
+    pub(crate) async fn whole(&mut self, voters: usize) -> Result<()> {
+        let from = Instant::now();
+        until("every replica is in sync", WHOLE_PATIENCE, async || {
+            let topic = self.topic.clone();
+            let ask = move || native::replicas_in_sync(&topic.bootstrap, &topic.name, topic.partitions);
+            let partitions = tokio::task::spawn_blocking(ask).await??;
+            let missing: Vec<_> = partitions.iter().filter(|(replicas, in_sync)| in_sync < replicas).collect();
+            ensure!(missing.is_empty(), "of some partitions not all replicas are (replicas, in sync): {missing:?}");
+            Ok(())
+        })
+        .await?;
+        self.measure("all in sync after", from.elapsed());
+        if self.coordination == Coordination::Leases {
+            until(&format!("{voters} voters stand in the Lease"), WHOLE_PATIENCE, async || {
+                let newest = self.leases.newest().context("the Lease is gone")?;
+                let now = newest.voters.split(',').filter(|voter| !voter.is_empty()).count();
+                ensure!(now == voters, "its voters: {:?}", newest.voters);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Stops the load and judges everything.
-    pub(crate) async fn finish(self) -> Result<Outcome> {
+    pub(crate) async fn finish(mut self) -> Result<Outcome> {
+        self.whole(usize::from(self.brokers.count())).await?;
         let ended = Instant::now();
         let Self { mut brokers, leases, leadership, writer, group, topic, coordination, steady, .. } = self;
         let written = tokio::task::spawn_blocking(move || writer.finish()).await??;
