@@ -113,10 +113,12 @@ pub fn check_group(committed: &[Committed], seen: &[CommitSeen]) -> Result<()> {
     for answer in seen {
         let partition = answer.partition;
         let before = committed.iter().filter(|commit| commit.partition == partition && commit.at < answer.asked);
-        if let Some(confirmed) = before.map(|commit| commit.offset).max() {
+        if let Some(confirmed) = before.max_by_key(|commit| commit.offset) {
             ensure!(
-                answer.offset >= confirmed,
-                "partition {partition}: the commit of {confirmed} was confirmed, and later {} is kept",
+                answer.offset >= confirmed.offset,
+                "partition {partition}: the commit of {} was confirmed, and {:?} later {} is kept",
+                confirmed.offset,
+                answer.asked - confirmed.at,
                 answer.offset
             );
         }

@@ -224,6 +224,24 @@ pub struct GroupHistory {
     pub unanswered: u32,
 }
 
+impl GroupHistory {
+    /// Commits and answers as lines with the seconds since `begun`, in the order of their times, for people.
+    pub fn lines(&self, begun: Instant) -> String {
+        let seconds = |at: Instant| at.saturating_duration_since(begun).as_secs_f64();
+        let committed = self.committed.iter().map(|commit| {
+            (commit.at, format!("{:.3} partition {} committed {}", seconds(commit.at), commit.partition, commit.offset))
+        });
+        let seen = self.seen.iter().map(|answer| {
+            let (asked, answered) = (seconds(answer.asked), seconds(answer.answered));
+            let line = format!("{answered:.3} partition {} seen {}, asked {asked:.3}", answer.partition, answer.offset);
+            (answer.answered, line)
+        });
+        let mut lines: Vec<_> = committed.chain(seen).collect();
+        lines.sort();
+        lines.into_iter().map(|(_, line)| line + "\n").collect()
+    }
+}
+
 /// Members of a group, and somebody who asks what it has committed.
 #[derive(Debug)]
 pub struct KeyedGroup {

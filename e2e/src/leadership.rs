@@ -68,7 +68,7 @@ impl Leadership {
                         let word =
                             answer.map_or("silent".to_owned(), |(leads, epoch)| format!("leads={leads} epoch={epoch}"));
                         // It is for people who look at a failure; a full disk fails louder elsewhere.
-                        let _ = writeln!(&*file, "{seconds:.3} broker {broker} {word}");
+                        let _ = (&*file).write_all(format!("{seconds:.3} broker {broker} {word}\n").as_bytes());
                     }
                     pause();
                 }

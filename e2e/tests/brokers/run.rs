@@ -58,6 +58,7 @@ pub(crate) struct Run {
     pub(crate) namespace: String,
     group: KeyedGroup,
     topic: KeyedTopic,
+    folder: PathBuf,
     coordination: Coordination,
     /// When the load had begun and all was well.
     steady: Instant,
@@ -169,6 +170,7 @@ impl Run {
             namespace,
             group,
             topic,
+            folder,
             coordination,
             steady: Instant::now(),
             measured: Vec::new(),
@@ -272,7 +274,7 @@ impl Run {
     pub(crate) async fn finish(mut self) -> Result<Outcome> {
         self.whole(usize::from(self.brokers.count())).await?;
         let ended = Instant::now();
-        let Self { mut brokers, leases, leadership, writer, group, topic, coordination, steady, .. } = self;
+        let Self { mut brokers, leases, leadership, writer, group, topic, folder, coordination, steady, .. } = self;
         let written = tokio::task::spawn_blocking(move || writer.finish()).await??;
         let reading = topic.clone();
         let log = tokio::task::spawn_blocking(move || reading.read_log(LOG_LIMIT)).await??;
@@ -286,6 +288,7 @@ impl Run {
         .await?;
         let readers = tokio::task::spawn_blocking(move || group.finish()).await??;
         brokers.check_running()?;
+        std::fs::write(folder.join("group.txt"), readers.lines(steady))?;
 
         history::check_log(&log, &written.acknowledged).context("the log")?;
         history::check_group(&readers.committed, &readers.seen).context("the group")?;
