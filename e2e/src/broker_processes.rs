@@ -18,6 +18,8 @@ use crate::{network, tools};
 const CLIENT_PORT: u16 = 9092;
 const PRIVATE_PORT: u16 = 9090;
 const HTTP_PORT: u16 = 9404;
+/// Partitions of the journal of the groups, `__consumer_offsets`.
+pub const JOURNAL_PARTITIONS: usize = 4;
 const RACKS: [&str; 3] = ["a", "b", "c"];
 
 /// A broker stops within its own bound for handing its leaderships over, 20 s, and for what its clients still wait for.
@@ -98,7 +100,7 @@ impl BrokerProcesses {
                 "listeners": [listener("plain", CLIENT_PORT), listener("private", PRIVATE_PORT)],
                 "http": format!("0.0.0.0:{HTTP_PORT}"),
                 "log": {"format": "text", "level": env::var("ODRADEK_BROKER_LOG").unwrap_or_else(|_| "info".to_owned())},
-                "config": {"offsets.topic.num.partitions": 4, "group.initial.rebalance.delay.ms": 0},
+                "config": {"offsets.topic.num.partitions": JOURNAL_PARTITIONS, "group.initial.rebalance.delay.ms": 0},
             });
             if identity.is_some() {
                 config["rack"] = json!(RACKS[usize::from(id)]);

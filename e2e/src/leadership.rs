@@ -2,6 +2,7 @@
 //! Which broker says that it is the active controller, and of which epoch: asked of each broker's metrics, again and
 //! again, and kept as a history. It must not know which faults there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -112,6 +113,11 @@ impl Leadership {
         .await
     }
 
+    /// The brokers that ever said that they lead.
+    pub fn ever(&self) -> BTreeSet<u8> {
+        lock(&self.said).iter().filter(|one| one.leads).map(|one| one.broker).collect()
+    }
+
     /// Whether no two brokers ever said that they lead the same epoch.
     ///
     /// # Errors
@@ -145,7 +151,7 @@ fn newest_leaders(said: &[Said]) -> Vec<(u8, i64)> {
 }
 
 fn check(said: &[Said]) -> Result<()> {
-    let mut leader_of = std::collections::BTreeMap::new();
+    let mut leader_of = BTreeMap::new();
     for one in said.iter().filter(|one| one.leads && one.epoch > 0) {
         let first = *leader_of.entry(one.epoch).or_insert(one.broker);
         ensure!(

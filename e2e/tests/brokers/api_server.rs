@@ -149,7 +149,7 @@ pub(crate) async fn etcd_is_restored_to_an_older_state(site: &mut Site, name: &s
     let (controller, epoch) = run.controller().await?;
     let backup = site.plane.snapshot_etcd()?;
     run.brokers.kill(controller)?;
-    let next = run.next_controller(epoch, Instant::now()).await?;
+    let next = run.leadership.after(epoch, LEADS_PATIENCE).await?.broker;
     run.brokers.start(controller)?;
     run.recovers("serves before the restore after").await?;
     run.whole(3).await?;

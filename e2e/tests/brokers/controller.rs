@@ -41,9 +41,13 @@ pub(crate) async fn the_controller_is_killed(site: &mut Site, name: &str) -> Res
 /// Each broker in turn, the controller last, as a rolling restart by force; each with time to come back into the ISR.
 pub(crate) async fn every_broker_is_killed_in_turn(site: &mut Site, name: &str) -> Result<Outcome> {
     let mut run = Run::begin(site, name, 3, Coordination::Leases).await?;
-    let (controller, _) = run.controller().await?;
+    let (controller, epoch) = run.controller().await?;
     for broker in (0..3).filter(|broker| *broker != controller).chain([controller]) {
+        let fault = Instant::now();
         run.brokers.kill(broker)?;
+        if broker == controller {
+            run.next_controller(epoch, fault).await?;
+        }
         run.recovers(&format!("serves without broker {broker} after")).await?;
         run.brokers.start(broker)?;
         run.recovers("with it after").await?;

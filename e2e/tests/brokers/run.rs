@@ -36,7 +36,10 @@ const NEXT_CONTROLLER: &str = "next controller after";
 const PARTITIONS: i32 = 6;
 const KEYS: u32 = 24;
 const PER_SECOND: u32 = 300;
-const MEMBERS: usize = 2;
+/// One group for each partition of the groups' journal, so that every broker coordinates one: names that differ in the
+/// last digit go to partitions one after another.
+const GROUPS: usize = broker_processes::JOURNAL_PARTITIONS;
+const MEMBERS: usize = 1;
 const CLUSTER: &str = "c";
 const LOG_LIMIT: Duration = Duration::from_mins(2);
 
@@ -56,7 +59,7 @@ pub(crate) struct Run {
     pub(crate) writer: KeyedWriter,
     pub(crate) client: Client,
     pub(crate) namespace: String,
-    group: KeyedGroup,
+    groups: Vec<KeyedGroup>,
     topic: KeyedTopic,
     folder: PathBuf,
     coordination: Coordination,
@@ -74,6 +77,8 @@ pub(crate) struct Outcome {
     committed: usize,
     lease_versions: usize,
     epochs: (i32, i32),
+    /// How many brokers led at some time.
+    controllers: usize,
 }
 
 impl fmt::Display for Outcome {
@@ -105,7 +110,11 @@ impl Outcome {
     /// A line of the table for `docs/failures.md`. Of several next controllers it has the slowest.
     pub(crate) fn row(&self, name: &str) -> String {
         let next = self.measured.iter().filter(|(what, _)| what == NEXT_CONTROLLER).map(|(_, time)| *time).max();
-        let next = next.map_or("(the same goes on)".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+        let next = match next {
+            Some(time) => format!("{:.1} s", time.as_secs_f64()),
+            None if self.controllers == 1 => "(the same goes on)".to_owned(),
+            None => "(not measured)".to_owned(),
+        };
         let [all, one] = [self.gaps.all, self.gaps.one].map(|gap| gap.as_secs_f64());
         format!("| {} | {next} | {all:.1} s | {one:.1} s |", name.replace('_', " "))
     }
@@ -160,7 +169,9 @@ impl Run {
             .await?
             .context("the topic cannot be made")?;
         let writer = KeyedWriter::start(&topic, PER_SECOND, RECORD_PATIENCE)?;
-        let group = KeyedGroup::start(&topic, "readers", MEMBERS)?;
+        let groups = (0..GROUPS)
+            .map(|number| KeyedGroup::start(&topic, &format!("readers-{number}"), MEMBERS))
+            .collect::<Result<_>>()?;
         let mut run = Self {
             brokers: processes,
             leases,
@@ -168,7 +179,7 @@ impl Run {
             writer,
             client,
             namespace,
-            group,
+            groups,
             topic,
             folder,
             coordination,
@@ -176,7 +187,7 @@ impl Run {
             measured: Vec::new(),
         };
         run.serves(START_PATIENCE).await.context("before any fault")?;
-        run.group_goes_on(START_PATIENCE).await.context("before any fault")?;
+        run.groups_go_on(START_PATIENCE).await.context("before any fault")?;
         measured.push(("all well after".to_owned(), begun.elapsed()));
         run.measured = measured;
         run.steady = Instant::now();
@@ -210,12 +221,14 @@ impl Run {
         Ok(from.elapsed())
     }
 
-    /// Waits until the group commits further than it had.
-    pub(crate) async fn group_goes_on(&self, patience: Duration) -> Result<()> {
-        let from = self.group.committed_total(PARTITIONS);
-        until("the group reads and commits", patience, async || {
-            let now = self.group.committed_total(PARTITIONS);
-            ensure!(now > from, "it is at {from} records");
+    /// Waits until each group commits further than it had.
+    pub(crate) async fn groups_go_on(&self, patience: Duration) -> Result<()> {
+        let at = || self.groups.iter().map(|group| group.committed_total(PARTITIONS)).collect::<Vec<_>>();
+        let from = at();
+        until("every group reads and commits", patience, async || {
+            let now = at();
+            let further = now.iter().zip(&from).all(|(now, from)| now > from);
+            ensure!(further, "they were at {from:?} records and are at {now:?}");
             Ok(())
         })
         .await
@@ -233,12 +246,12 @@ impl Run {
         Ok(said.broker)
     }
 
-    /// Waits until all is well after a fault: every partition and the group serve, and one broker leads.
+    /// Waits until all is well after a fault: every partition and every group serve, and one broker leads.
     pub(crate) async fn recovers(&mut self, what: &str) -> Result<()> {
         let from = Instant::now();
         self.serves(SERVES_PATIENCE).await?;
         self.measure(what, from.elapsed());
-        self.group_goes_on(SERVES_PATIENCE).await?;
+        self.groups_go_on(SERVES_PATIENCE).await?;
         self.brokers.check_running()?;
         self.leadership.one(LEADS_PATIENCE).await?;
         Ok(())
@@ -274,25 +287,31 @@ impl Run {
     pub(crate) async fn finish(mut self) -> Result<Outcome> {
         self.whole(usize::from(self.brokers.count())).await?;
         let ended = Instant::now();
-        let Self { mut brokers, leases, leadership, writer, group, topic, folder, coordination, steady, .. } = self;
+        let Self { mut brokers, leases, leadership, writer, groups, topic, folder, coordination, steady, .. } = self;
         let written = tokio::task::spawn_blocking(move || writer.finish()).await??;
         let reading = topic.clone();
         let log = tokio::task::spawn_blocking(move || reading.read_log(LOG_LIMIT)).await??;
-        // The group is given the rest.
+        // The groups are given the rest.
         let end = log.len() as i64;
-        until("the group has read everything", SERVES_PATIENCE, async || {
-            let now = group.committed_total(PARTITIONS);
-            ensure!(now >= end, "it is at {now} of {end} records");
+        until("the groups have read everything", SERVES_PATIENCE, async || {
+            let now: Vec<_> = groups.iter().map(|group| group.committed_total(PARTITIONS)).collect();
+            ensure!(now.iter().all(|now| *now >= end), "they are at {now:?} of {end} records");
             Ok(())
         })
         .await?;
-        let readers = tokio::task::spawn_blocking(move || group.finish()).await??;
+        let finish = move || groups.into_iter().map(KeyedGroup::finish).collect::<Result<Vec<_>>>();
+        let readers = tokio::task::spawn_blocking(finish).await??;
         brokers.check_running()?;
-        std::fs::write(folder.join("group.txt"), readers.lines(steady))?;
+        for (number, group) in readers.iter().enumerate() {
+            std::fs::write(folder.join(format!("group-{number}.txt")), group.lines(steady))?;
+        }
 
         history::check_log(&log, &written.acknowledged).context("the log")?;
-        history::check_group(&readers.committed, &readers.seen).context("the group")?;
-        history::check_read(&log, &readers.given).context("the group's members")?;
+        for (number, group) in readers.iter().enumerate() {
+            let name = || format!("group {number}");
+            history::check_group(&group.committed, &group.seen).with_context(name)?;
+            history::check_read(&log, &group.given).with_context(name)?;
+        }
         ensure!(
             written.failed.is_empty(),
             "the client gave up {} records: {:?}",
@@ -318,8 +337,9 @@ impl Run {
             measured: self.measured,
             gaps,
             acknowledged: written.acknowledged.len(),
-            committed: readers.committed.len(),
+            committed: readers.iter().map(|group| group.committed.len()).sum(),
             lease_versions: versions.len(),
+            controllers: leadership.ever().len(),
             epochs: (epochs.iter().min().copied().unwrap_or(0), epochs.iter().max().copied().unwrap_or(0)),
         })
     }
