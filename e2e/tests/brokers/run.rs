@@ -74,6 +74,8 @@ pub(crate) struct Outcome {
     measured: Vec<(String, Duration)>,
     gaps: Gaps,
     acknowledged: usize,
+    /// Of them those whose acknowledgement named no offset.
+    without_offset: usize,
     committed: usize,
     lease_versions: usize,
     epochs: (i32, i32),
@@ -89,11 +91,12 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "longest without an acknowledgement: {:.2} s of any partition, {:.2} s of one; {} records and {} commits \
-             confirmed and kept; {} versions of the Lease, epochs {} to {}",
+             confirmed and kept, {} without an offset; {} versions of the Lease, epochs {} to {}",
             self.gaps.all.as_secs_f64(),
             self.gaps.one.as_secs_f64(),
             self.acknowledged,
             self.committed,
+            self.without_offset,
             self.lease_versions,
             self.epochs.0,
             self.epochs.1,
@@ -337,6 +340,7 @@ impl Run {
             measured: self.measured,
             gaps,
             acknowledged: written.acknowledged.len(),
+            without_offset: written.acknowledged.iter().filter(|one| one.offset < 0).count(),
             committed: readers.iter().map(|group| group.committed.len()).sum(),
             lease_versions: versions.len(),
             controllers: leadership.ever().len(),
