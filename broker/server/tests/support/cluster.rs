@@ -11,7 +11,7 @@ use odradek_metadata::{
 };
 use odradek_model::{BrokerId, ClusterId, ControllerEpoch, DirectoryId};
 use odradek_server::broker::Broker;
-use odradek_server::controller::{Ask, ControllerInbox, Decided, Inbox, channel};
+use odradek_server::controller::{Ask, ControllerInbox, ControllerStatus, Decided, Inbox, channel};
 use odradek_server::peers::Peers;
 use odradek_wire::Request;
 use odradek_wire::messages::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
@@ -49,6 +49,12 @@ impl Cluster {
     /// Without brokers.
     pub(crate) fn at_level(level: u32) -> Self {
         let (handle, inbox) = channel();
+        inbox.show(ControllerStatus {
+            epoch: EPOCH,
+            controller: Some(BrokerId(0)),
+            leads: true,
+            ..ControllerStatus::default()
+        });
         let folder = Folder::new();
         let broker = folder.broker_with(0, SetClock::new(), handle, alone());
         let mut image = Image::empty();
