@@ -121,15 +121,18 @@ impl Gate {
     }
 }
 
+/// The number of the last lock taken, and the locks that are held by their numbers.
+type Numbered = (u64, BTreeMap<u64, Box<dyn DiskLock>>);
+
 /// Locks that are held through a disk, by number. The disk has them, not their holders: a holder that was killed may
 /// leave its lock lying about.
 #[derive(Debug, Default)]
 struct Locks {
-    held: Mutex<(u64, BTreeMap<u64, Box<dyn DiskLock>>)>,
+    held: Mutex<Numbered>,
 }
 
 impl Locks {
-    fn held(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Box<dyn DiskLock>>)> {
+    fn held(&self) -> MutexGuard<'_, Numbered> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

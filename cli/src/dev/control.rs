@@ -65,16 +65,15 @@ impl ControlSocket {
     /// Opens the socket at `path`, or in the usual place, and answers there until it is dropped. Without a usual place
     /// (a read-only temporary folder) brokers run all the same: then there is none.
     pub(super) fn open(path: Option<&Path>, plan: &Plan, cluster: Arc<Cluster>) -> anyhow::Result<Option<Self>> {
-        let opened = match path {
-            Some(path) => listen(path).with_context(|| format!("--control {}", path.display()))?,
-            None => {
-                let name = format!("{}{ENDING}", plan.brokers[0].address());
-                match usual_folder(true).and_then(|folder| listen(&folder.join(name))) {
-                    Ok(opened) => opened,
-                    Err(error) => {
-                        tracing::warn!(error = format!("{error:#}"), "no socket for `odradek dev broker`");
-                        return Ok(None);
-                    }
+        let opened = if let Some(path) = path {
+            listen(path).with_context(|| format!("--control {}", path.display()))?
+        } else {
+            let name = format!("{}{ENDING}", plan.brokers[0].address());
+            match usual_folder(true).and_then(|folder| listen(&folder.join(name))) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "no socket for `odradek dev broker`");
+                    return Ok(None);
                 }
             }
         };

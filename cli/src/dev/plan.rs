@@ -57,9 +57,10 @@ impl Plan {
         http.resize_with(usize::from(count), || None);
         let several = count > 1;
         // One that is alone talks with nobody.
-        let mut private = match several {
-            true => ports::bind(PRIVATE_ADDRESS, count).await?.into_iter().map(Some).collect(),
-            false => Vec::new(),
+        let mut private = if several {
+            ports::bind(PRIVATE_ADDRESS, count).await?.into_iter().map(Some).collect()
+        } else {
+            Vec::new()
         };
         private.resize_with(usize::from(count), || None);
         let shared = several.then(|| SharedCluster::open(folder, &folder.join(format!("{FOLDER}0")))).transpose()?;

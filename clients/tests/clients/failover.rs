@@ -5,7 +5,7 @@
 //! `make check-failover` runs the long form. What to look at when it fails: the seed and each kill are printed,
 //! `ODRADEK_CHECK_KEEP=1` leaves data and log, `ODRADEK_CHECK_LOG_LEVEL=info` says more.
 
-use crate::numbered::{check_records, load, seed};
+use crate::numbered::{check_records, load, seed, topic};
 use anyhow::{Context, Result, ensure};
 use odradek_clients::native::{self, RecordingProducer};
 use odradek_clients::{BrokerStatus, DevCluster, Flavor, JavaTools, Random};
@@ -174,6 +174,7 @@ fn survive(kills: u32, with_java: bool) -> Result<()> {
         let settings = [("min.insync.replicas", "2")];
         native::create_replicated_topic(&bootstrap, topic, PARTITIONS, REPLICAS, &settings)?;
     }
+    let written = topic(&bootstrap, TOPIC, PARTITIONS);
     let producer = RecordingProducer::new(&bootstrap, &[("linger.ms", "2")])?;
     let stop_load = AtomicBool::new(false);
     let group = GroupOfTwo { bootstrap: bootstrap.clone(), progress: Mutex::default(), stop: AtomicBool::new(false) };
@@ -181,7 +182,7 @@ fn survive(kills: u32, with_java: bool) -> Result<()> {
     let stop_java = stop_folder.path().join("stop");
     let said = AtomicU64::new(0);
     let outcome = std::thread::scope(|scope| -> Result<()> {
-        let loader = scope.spawn(|| load(&producer, TOPIC, &stop_load));
+        let loader = scope.spawn(|| load(&producer, &written, &stop_load));
         let members = [scope.spawn(|| group.read_as_member()), scope.spawn(|| group.read_as_member())];
         let java = with_java.then(|| scope.spawn(|| java_clients(&bootstrap, &stop_java)));
         let rounds = (|| {
@@ -225,7 +226,7 @@ fn survive(kills: u32, with_java: bool) -> Result<()> {
             deliveries.failed.len(),
             deliveries.failed.first()
         );
-        check_records(&bootstrap, TOPIC, PARTITIONS, &deliveries.acknowledged, sent)?;
+        check_records(&written, &deliveries.acknowledged, sent)?;
         let progress = group.progress();
         println!(
             "{kills} kills: {sent} records acknowledged and there once; the group read {} and committed {} times",

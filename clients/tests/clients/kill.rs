@@ -2,7 +2,7 @@
 //! kill -9 under load, again and again: nothing acknowledged is lost or moved, nothing is there twice, each key keeps
 //! its order, and a group goes on from what it committed.
 
-use crate::numbered::{check_records, load, seed};
+use crate::numbered::{check_records, load, seed, topic};
 use anyhow::{Context, Result, ensure};
 use odradek_clients::native::{self, RecordingProducer};
 use odradek_clients::{Broker, Random};
@@ -106,11 +106,12 @@ fn nothing_acknowledged_is_lost_by_kills_at_random_instants() -> Result<()> {
     let mut broker = Broker::start()?;
     let bootstrap = broker.bootstrap();
     native::create_topic(&bootstrap, TOPIC, PARTITIONS, &[])?;
+    let written = topic(&bootstrap, TOPIC, PARTITIONS);
     let producer = RecordingProducer::new(&bootstrap, &[("linger.ms", "2")])?;
     let stop = AtomicBool::new(false);
     let mut reader = GroupReader::default();
     let sent = std::thread::scope(|scope| -> Result<u32> {
-        let loader = scope.spawn(|| load(&producer, TOPIC, &stop));
+        let loader = scope.spawn(|| load(&producer, &written, &stop));
         let rounds = kill_again_and_again(&mut broker, &mut reader, &mut random);
         // Also when a round failed: the loader has to end before the scope does.
         stop.store(true, Ordering::Relaxed);
@@ -127,8 +128,7 @@ fn nothing_acknowledged_is_lost_by_kills_at_random_instants() -> Result<()> {
         deliveries.failed.len(),
         deliveries.failed.first()
     );
-    check_records(&bootstrap, TOPIC, PARTITIONS, &deliveries.acknowledged, sent)
-        .with_context(|| format!("seed {seed}"))?;
+    check_records(&written, &deliveries.acknowledged, sent).with_context(|| format!("seed {seed}"))?;
     ensure!(reader.commits > KILLS && reader.records > 0, "the group hardly read: {reader:?}");
     #[expect(clippy::print_stdout, reason = "what the run was worth")]
     {
