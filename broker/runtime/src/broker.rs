@@ -390,11 +390,13 @@ fn cluster_secret(config: &Config, disk: &dyn Disk) -> Result<Option<ClusterSecr
     ClusterSecret::new(bytes.trim_ascii_end()).map(Some).map_err(|error| refuse(error.to_string()))
 }
 
+#[allow(clippy::needless_update, reason = "test builds have a mistake to switch on besides")]
 fn controller_settings(config: &Config) -> ControllerSettings {
     ControllerSettings {
         default_partitions: config.settings.number("num.partitions") as i32,
         default_replication_factor: config.settings.given_number("default.replication.factor").map(|n| n as i16),
         topic_defaults: config.settings.topic_defaults.clone(),
+        ..ControllerSettings::default()
     }
 }
 

@@ -2,15 +2,18 @@
 //! The composition of a broker: configuration, real clock, randomness and disk, threads, tasks, signals, shutdown.
 //! Only the two binaries (and tests) depend on it. It must not know requests: it gives each room what it needs and
 //! keeps their handles.
+//!
+//! [`metadata_node`] and [`lifecycle`] are state machines and public for the simulation, which drives them as the threads
+//! and tasks here do.
 mod broker;
 pub mod config;
 mod coordination;
 mod incarnation;
-mod lifecycle;
+pub mod lifecycle;
 pub mod logging;
 mod machine;
 pub mod memory;
-mod metadata_node;
+pub mod metadata_node;
 mod shared;
 pub mod signals;
 mod storage;

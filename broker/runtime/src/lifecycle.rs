@@ -13,7 +13,7 @@
 //! unfences it once that holds the registration. It serves when it has applied that as well: then it knows what it leads.
 pub(crate) mod task;
 
-use odradek_metadata::{Heartbeat, HeartbeatReply, RegisterBrokerError};
+use odradek_metadata::{Heartbeat, HeartbeatReply, Image, RegisterBroker, RegisterBrokerError};
 use odradek_model::{BrokerEpoch, BrokerId, Offset};
 
 /// Between heartbeats (`broker.heartbeat.interval.ms` in Kafka): a third of the session, so that two may be lost.
@@ -30,7 +30,7 @@ const UNHEARD_MS: u64 = 6_000;
 
 /// What became of a heartbeat that was not answered as hoped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NoHeartbeat {
+pub enum NoHeartbeat {
     /// The controller knows no such registration.
     Stale,
     /// No controller answered.
@@ -39,20 +39,33 @@ pub(crate) enum NoHeartbeat {
 
 /// What this broker's newest image says of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct OwnRegistration {
+pub struct OwnRegistration {
     /// The end of the image.
-    pub(crate) end: Offset,
+    pub end: Offset,
     /// The epoch under which this process is registered in it.
-    pub(crate) epoch: Option<BrokerEpoch>,
+    pub epoch: Option<BrokerEpoch>,
     /// Whether it may lead and be in sync.
-    pub(crate) active: bool,
+    pub active: bool,
     /// Whether no other broker is registered.
-    pub(crate) alone: bool,
+    pub alone: bool,
+}
+
+impl OwnRegistration {
+    /// What the image says of the process that registers so.
+    pub fn of(image: &Image, registration: &RegisterBroker) -> Self {
+        let own = image.broker(registration.broker_id).filter(|own| own.incarnation == registration.incarnation);
+        Self {
+            end: image.end_offset(),
+            epoch: own.map(|own| own.epoch),
+            active: own.is_some_and(|own| own.is_active()),
+            alone: image.brokers().count() <= 1,
+        }
+    }
 }
 
 /// What happens to the broker.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Input {
+pub enum Input {
     /// The answer to [`Effect::Register`]; `None` if no controller gave one.
     Registered(Option<Result<BrokerEpoch, RegisterBrokerError>>),
     /// A committed image came, which may not be applied yet.
@@ -71,7 +84,7 @@ pub(crate) enum Input {
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Register at the controller, wherever it is. One at a time.
     Register,
     /// Open all replicas of the newest image.
@@ -99,7 +112,7 @@ enum Phase {
 /// See the module.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, none of which excludes another")]
-pub(crate) struct BrokerLifecycle {
+pub struct BrokerLifecycle {
     broker_id: BrokerId,
     phase: Phase,
     epoch: Option<BrokerEpoch>,
@@ -125,7 +138,7 @@ pub(crate) struct BrokerLifecycle {
 
 impl BrokerLifecycle {
     /// A broker whose process has just begun. Feed it [`Input::Tick`] once there is a controller to ask.
-    pub(crate) fn new(broker_id: BrokerId) -> Self {
+    pub fn new(broker_id: BrokerId) -> Self {
         Self {
             broker_id,
             phase: Phase::Registering,
@@ -147,7 +160,7 @@ impl BrokerLifecycle {
     }
 
     /// Takes in what happened and says what is to be done. `now_ms` is monotonic.
-    pub(crate) fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
+    pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
         self.now = self.now.max(now_ms);
         match input {
             _ if self.phase == Phase::Over => {}
@@ -174,7 +187,7 @@ impl BrokerLifecycle {
     }
 
     /// When to send [`Input::Tick`] at the latest.
-    pub(crate) fn wake_at(&self) -> u64 {
+    pub fn wake_at(&self) -> u64 {
         let register = if self.phase == Phase::Registering && !self.registering { self.register_at } else { u64::MAX };
         let beat = if self.epoch.is_some() && !self.beating { self.beat_at } else { u64::MAX };
         let stop = self.stop_by.map_or(u64::MAX, |by| by.min(self.heard_at + UNHEARD_MS));

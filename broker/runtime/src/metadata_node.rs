@@ -15,6 +15,6 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use node::{MetadataNode, NodeIdentity, NodeSettings};
-pub(crate) use storage::{QuorumLog, QuorumLogError};
+pub use node::{Effect, Input, MetadataNode, Moment, NodeIdentity, NodeSettings};
+pub use storage::{QuorumLog, QuorumLogError};
 pub(crate) use thread::{NodeParts, spawn};

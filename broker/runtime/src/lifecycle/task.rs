@@ -120,11 +120,11 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
             Ok(()) = parts.images.changed() => {
                 let image = Arc::clone(&parts.images.borrow_and_update());
                 parts.broker.peers.set_addresses(private_addresses(&image));
-                Input::ImageSeen(own_registration(&image, &parts.registration))
+                Input::ImageSeen(OwnRegistration::of(&image, &parts.registration))
             }
             Ok(()) = applied.changed() => {
                 applied.borrow_and_update();
-                Input::Applied(own_registration(&parts.broker.image(), &parts.registration))
+                Input::Applied(OwnRegistration::of(&parts.broker.image(), &parts.registration))
             }
             () = stop.cancelled(), if !told_to_stop => {
                 told_to_stop = true;
@@ -139,16 +139,6 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
 enum Happened {
     Input(Input),
     NotRecovered(StartError),
-}
-
-fn own_registration(image: &Image, registration: &RegisterBroker) -> OwnRegistration {
-    let own = image.broker(registration.broker_id).filter(|own| own.incarnation == registration.incarnation);
-    OwnRegistration {
-        end: image.end_offset(),
-        epoch: own.map(|own| own.epoch),
-        active: own.is_some_and(|own| own.is_active()),
-        alone: image.brokers().count() <= 1,
-    }
 }
 
 /// Asks in a task of its own; the answer is an input.

@@ -26,7 +26,7 @@ const OWN_TICKET: Ticket = Ticket::MAX;
 
 /// What the node is told.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub enum Input {
     /// Something for the quorum.
     Quorum(quorum::Input),
     /// A command to decide, under a name that comes once.
@@ -43,7 +43,7 @@ pub(crate) enum Input {
 
 /// What the node wants done, in this order.
 #[derive(Debug)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// See [`quorum::Effect::ReadLease`].
     ReadLease(LeaseCall),
     /// See [`quorum::Effect::WriteLease`].
@@ -68,32 +68,37 @@ pub(crate) enum Effect {
 
 /// Time and chance of one input.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// Monotonic milliseconds.
-    pub(crate) now_ms: u64,
+    pub now_ms: u64,
     /// The time of day.
-    pub(crate) wall_ms: Timestamp,
+    pub wall_ms: Timestamp,
     /// Random: where placement begins.
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 /// Who a node is.
 #[derive(Debug)]
-pub(crate) struct NodeIdentity {
-    pub(crate) cluster_id: ClusterId,
-    pub(crate) holder: Holder,
-    pub(crate) voter: Voter,
+pub struct NodeIdentity {
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// Its process, as the Lease names it.
+    pub holder: Holder,
+    /// Its broker and data folder.
+    pub voter: Voter,
     /// The brokers of the configuration, this one included.
-    pub(crate) brokers: Vec<KnownBroker>,
+    pub brokers: Vec<KnownBroker>,
 }
 
 /// What a node goes by.
 #[derive(Debug)]
-pub(crate) struct NodeSettings {
-    pub(crate) quorum: QuorumSettings,
-    pub(crate) controller: ControllerSettings,
+pub struct NodeSettings {
+    /// Times and sizes of the quorum.
+    pub quorum: QuorumSettings,
+    /// What the controller's decisions depend on.
+    pub controller: ControllerSettings,
     /// After so long without a heartbeat a broker is fenced.
-    pub(crate) session_timeout_ms: i64,
+    pub session_timeout_ms: i64,
 }
 
 /// What waits for an answer.
@@ -111,7 +116,7 @@ struct Active {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct MetadataNode {
+pub struct MetadataNode {
     identity: NodeIdentity,
     settings: NodeSettings,
     member: QuorumMember<QuorumLog>,
@@ -137,7 +142,7 @@ impl MetadataNode {
     ///
     /// # Errors
     /// [`QuorumLogError`]
-    pub(crate) fn new(
+    pub fn new(
         identity: NodeIdentity,
         settings: NodeSettings,
         log: QuorumLog,
@@ -167,7 +172,7 @@ impl MetadataNode {
     }
 
     /// Takes in what happened and says what is to be done. The monotonic time never goes back.
-    pub(crate) fn handle(&mut self, moment: Moment, input: Input) -> Vec<Effect> {
+    pub fn handle(&mut self, moment: Moment, input: Input) -> Vec<Effect> {
         self.moment = moment;
         match input {
             _ if self.stopped => self.refuse_input(&input),
@@ -203,24 +208,35 @@ impl MetadataNode {
     }
 
     /// When to send [`Input::Tick`] at the latest.
-    pub(crate) fn wake_at(&self) -> u64 {
+    pub fn wake_at(&self) -> u64 {
         let tick = self.active.as_ref().map_or(i64::MAX, |active| active.controller.next_tick());
         self.member.wake_at().min(u64::try_from(tick).unwrap_or(0))
     }
 
+    /// Switches a mistake of the quorum on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: quorum::PlantedBug) {
+        self.member.plant(bug);
+    }
+
+    /// What this broker's disk says of the voters.
+    pub fn voter_sets(&self) -> &quorum::VoterSets {
+        self.member.storage().voter_sets()
+    }
+
     /// What the quorum's member is and knows.
-    pub(crate) fn member(&self) -> MemberStatus {
+    pub fn member(&self) -> MemberStatus {
         self.member.status()
     }
 
     /// Whether this broker decides.
-    pub(crate) fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         self.active.is_some()
     }
 
     /// The image of what is committed and known to be so.
     #[cfg(test)]
-    pub(crate) fn image(&self) -> &Image {
+    pub fn image(&self) -> &Image {
         &self.image
     }
 

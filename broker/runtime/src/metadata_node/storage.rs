@@ -15,7 +15,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// What can fail in the log.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum QuorumLogError {
+pub enum QuorumLogError {
     /// The log itself.
     #[error(transparent)]
     Log(#[from] MetadataLogError),
@@ -40,7 +40,7 @@ impl StorageError for QuorumLogError {
 }
 
 /// See the module. Keeps copies of what the port returns by reference.
-pub(crate) struct QuorumLog {
+pub struct QuorumLog {
     log: MetadataLog,
     promise: Promise,
     voter_sets: VoterSets,
@@ -57,7 +57,7 @@ impl QuorumLog {
     ///
     /// # Errors
     /// [`QuorumLogError::Promise`]
-    pub(crate) fn new(log: MetadataLog) -> Result<Self, QuorumLogError> {
+    pub fn new(log: MetadataLog) -> Result<Self, QuorumLogError> {
         let stored = log.promised();
         let holder = if stored.holder.is_empty() { None } else { Some(stored.holder.parse::<Holder>()) };
         let holder = holder.transpose().map_err(|error| QuorumLogError::Promise(error.to_string()))?;
@@ -71,7 +71,7 @@ impl QuorumLog {
     ///
     /// # Errors
     /// [`QuorumLogError::Log`]
-    pub(crate) fn committed_image(&self) -> Result<Image, QuorumLogError> {
+    pub fn committed_image(&self) -> Result<Image, QuorumLogError> {
         Ok(self.log.committed_image()?)
     }
 
@@ -79,7 +79,7 @@ impl QuorumLog {
     ///
     /// # Errors
     /// [`QuorumLogError`], all of them fatal: what is committed cannot be left out.
-    pub(crate) fn apply(&self, image: &mut Image, end: Offset) -> Result<(), QuorumLogError> {
+    pub fn apply(&self, image: &mut Image, end: Offset) -> Result<(), QuorumLogError> {
         while image.end_offset() < end {
             for batch in self.log.read(image.end_offset(), READ_BYTES)? {
                 if batch.base_offset >= end {
@@ -97,7 +97,7 @@ impl QuorumLog {
     ///
     /// # Errors
     /// [`QuorumLogError::Log`]
-    pub(crate) fn write_snapshot_if_due(&mut self, image: &Image) -> Result<(), QuorumLogError> {
+    pub fn write_snapshot_if_due(&mut self, image: &Image) -> Result<(), QuorumLogError> {
         if self.log.snapshot_due() {
             self.log.write_snapshot(image)?;
         }

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What breaks, by chance, within the budget of the run; and what ends later. Must not know what brokers make of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use odradek_coordination::Voter;
+use odradek_disk::Outage;
+use odradek_metadata::Image;
+use odradek_model::BrokerId;
+use odradek_replication::ReplicaKey;
+
+use super::message::Endpoint;
+use super::profile::Emphasis;
+use super::tally::Happening;
+use super::world::{Trouble, World};
+
+/// How often the fall of the Lease waits for a quiet moment.
+const LEASE_FALL_ATTEMPTS: u32 = 10;
+
+/// What ends or comes later.
+#[derive(Debug)]
+enum Later {
+    Start(usize),
+    Resume(usize),
+    Mend(Vec<(Endpoint, Endpoint)>),
+    LeaseBack,
+    LeaseMend(usize),
+    /// A clean stop that takes too long ends all the same.
+    KillIfRunning(usize, u64),
+    DiskRoom(usize),
+    LeaseFalls(u32),
+    Join(usize),
+    /// The next broker of a rolling restart.
+    Roll(usize),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Faults {
+    later: Vec<(u64, Later)>,
+    next: u64,
+    /// Brokers between an end and the start after it.
+    returning: BTreeSet<usize>,
+}
+
+impl Faults {
+    pub(super) fn new(world: &mut World) -> Self {
+        let mut faults = Self { later: Vec::new(), next: 0, returning: BTreeSet::new() };
+        let (low, high) = world.profile.pause_ms;
+        faults.next = world.now + world.random.between(low, high);
+        for id in world.profile.brokers..world.machines.len() {
+            faults.later(world, 500, world.profile.faults_ms, Later::Join(id));
+        }
+        faults
+    }
+
+    /// When something breaks or ends next.
+    pub(super) fn next_time(&self) -> u64 {
+        self.later.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX).min(self.next)
+    }
+
+    fn later(&mut self, world: &mut World, low: u64, high: u64, later: Later) {
+        let at = world.now + world.random.between(low, high);
+        self.later.push((at, later));
+    }
+
+    /// Lets happen what is due.
+    pub(super) fn act(&mut self, world: &mut World) {
+        for (id, trouble) in std::mem::take(&mut world.troubles) {
+            match trouble {
+                Trouble::Ended => self.start_later(world, id),
+            }
+        }
+        let now = world.now;
+        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        self.later = later;
+        for (_, later) in due {
+            self.happen(world, later);
+        }
+        if now >= self.next {
+            let (low, high) = world.profile.pause_ms;
+            self.next = now + world.random.between(low, high);
+            self.fault(world);
+        }
+    }
+
+    fn start_later(&mut self, world: &mut World, id: usize) {
+        if self.returning.insert(id) {
+            let long = world.random.per_mille(200);
+            self.later(world, 20, if long { 15_000 } else { 1_500 }, Later::Start(id));
+        }
+    }
+
+    fn happen(&mut self, world: &mut World, later: Later) {
+        match later {
+            Later::Start(id) => {
+                self.returning.remove(&id);
+                world.start(id);
+            }
+            Later::Resume(id) => world.resume(id),
+            Later::Mend(links) => {
+                world.tell(|| format!("mend {links:?}"));
+                for link in links {
+                    world.cut.remove(&link);
+                }
+            }
+            Later::LeaseBack => {
+                world.tell(|| "Lease API back".to_owned());
+                world.lease_away = false;
+            }
+            Later::LeaseMend(id) => {
+                world.lease_cut.remove(&id);
+            }
+            Later::KillIfRunning(id, boot) => {
+                if world.machines[id].boot == boot && world.machines[id].is_running() {
+                    self.kill(world, id, Outage::ProcessDeath);
+                }
+            }
+            Later::DiskRoom(id) => disk_room(world, id),
+            Later::LeaseFalls(attempts) => self.lease_falls(world, attempts),
+            Later::Join(id) => {
+                world.tell(|| format!("{id} joins"));
+                world.tally.note(Happening::Join);
+                world.machines[id].has_joined = true;
+                world.start(id);
+            }
+            Later::Roll(id) => {
+                self.stop(world, id);
+                if id + 1 < world.profile.brokers {
+                    self.later(world, 1_000, 6_000, Later::Roll(id + 1));
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self, world: &mut World, id: usize, outage: Outage) {
+        world.kill(id, outage);
+        self.start_later(world, id);
+    }
+
+    fn stop(&mut self, world: &mut World, id: usize) {
+        if world.machines[id].is_running() && !world.machines[id].paused {
+            world.stop_cleanly(id);
+            let boot = world.machines[id].boot;
+            self.later(world, 3_000, 20_000, Later::KillIfRunning(id, boot));
+        }
+    }
+
+    fn fault(&mut self, world: &mut World) {
+        let n = world.machines.iter().filter(|machine| machine.has_joined).count();
+        let mut id = world.random.between(0, n as u64 - 1) as usize;
+        if world.random.per_mille(250)
+            && let Some(leader) = world.controller()
+        {
+            id = leader;
+        }
+        let running = world.machines[id].is_running() && !world.machines[id].paused;
+        let emphasis = world.profile.emphasis;
+        let dwells = world.random.per_mille(600);
+        let roll = match emphasis {
+            Emphasis::Restarts if dwells => world.random.between(0, 44),
+            Emphasis::Network if dwells => world.random.between(45, 74),
+            Emphasis::Disks | Emphasis::Beyond if dwells => world.random.between(75, 99),
+            _ => world.random.between(0, 99),
+        };
+        match roll {
+            0..20 => {
+                if world.machines[id].is_running() {
+                    world.tally.note(Happening::Kill);
+                }
+                self.kill(world, id, Outage::ProcessDeath);
+            }
+            20..30 if running => {
+                world.tally.note(Happening::Pause);
+                world.pause(id);
+                self.later(world, 10, 10_000, Later::Resume(id));
+            }
+            30..42 => self.stop(world, id),
+            42..45 => {
+                world.tally.note(Happening::RollingRestart);
+                self.later(world, 0, 100, Later::Roll(0));
+            }
+            45..62 => self.partition(world, id),
+            62..67 => {
+                world.tell(|| "Lease API away".to_owned());
+                world.tally.note(Happening::LeaseApiAway);
+                world.lease_away = true;
+                self.later(world, 100, 12_000, Later::LeaseBack);
+            }
+            67..72 => {
+                world.tally.note(Happening::LeaseApiCutOff);
+                world.lease_cut.insert(id);
+                self.later(world, 100, 12_000, Later::LeaseMend(id));
+            }
+            72..75 => self.lease_falls(world, LEASE_FALL_ATTEMPTS),
+            75..85 if running => {
+                let call = world.random.between(0, 40);
+                world.machines[id].disk.crash_at(Some(call));
+            }
+            85..90 if running => {
+                world.tell(|| format!("the disk of {id} is full"));
+                world.tally.note(Happening::DiskFull);
+                world.machines[id].has_bad_disk = true;
+                world.machines[id].is_full = true;
+                world.machines[id].disk.set_capacity(Some(0));
+                self.later(world, 50, 6_000, Later::DiskRoom(id));
+            }
+            90..100 => self.power_loss(world, id),
+            _ => {}
+        }
+    }
+
+    fn power_loss(&mut self, world: &mut World, id: usize) {
+        let outage = world.random.pick(&[Outage::PowerLoss, Outage::PowerLossOfAllUnsynced]);
+        if world.may_lose_power(id) {
+            world.tally.note(Happening::PowerLoss);
+            self.kill(world, id, outage);
+        } else if world.profile.emphasis == Emphasis::Beyond {
+            world.tally.note(Happening::PowerLossBeyond);
+            world.excuse_lost(id);
+            self.kill(world, id, outage);
+        }
+    }
+
+    fn cut(&mut self, world: &mut World, links: Vec<(Endpoint, Endpoint)>) {
+        world.tell(|| format!("cut {links:?}"));
+        let both = links.iter().any(|(from, to)| links.contains(&(*to, *from)));
+        if !links.is_empty() {
+            world.tally.note(if both { Happening::LinksCut } else { Happening::LinksCutOneWay });
+        }
+        world.cut.extend(links.iter().copied());
+        self.later(world, 50, 12_000, Later::Mend(links));
+    }
+
+    fn partition(&mut self, world: &mut World, id: usize) {
+        let n = world.machines.len();
+        let mut links = Vec::new();
+        let here = Endpoint::Broker(id);
+        if world.random.per_mille(500) {
+            // One broker alone, perhaps in one direction, perhaps from the clients too.
+            let way = world.random.between(0, 2);
+            let mut others: Vec<_> = (0..n).filter(|other| *other != id).map(Endpoint::Broker).collect();
+            if world.random.per_mille(300) {
+                others.extend((0..world.clients.len()).map(Endpoint::Client));
+            }
+            for other in others {
+                if way != 1 {
+                    links.push((here, other));
+                }
+                if way != 2 {
+                    links.push((other, here));
+                }
+            }
+        } else if world.random.per_mille(300) && n > 1 {
+            // One link alone.
+            let other = (id + 1 + world.random.between(0, n as u64 - 2) as usize) % n;
+            links = vec![(here, Endpoint::Broker(other)), (Endpoint::Broker(other), here)];
+        } else {
+            let side: Vec<bool> = (0..n).map(|_| world.random.per_mille(500)).collect();
+            for a in 0..n {
+                for b in (0..n).filter(|b| side[a] != side[*b]) {
+                    links.push((Endpoint::Broker(a), Endpoint::Broker(b)));
+                }
+            }
+        }
+        self.cut(world, links);
+    }
+
+    /// The Lease is deleted or rolled back, while every broker has seen its present voters.
+    fn lease_falls(&mut self, world: &mut World, attempts: u32) {
+        let Some(view) = world.lease.read() else { return };
+        let voters: BTreeSet<Voter> = view.voters.iter().copied().collect();
+        let members = world.machines.iter().filter(|machine| machine.has_joined);
+        let quiet = world.cut.is_empty()
+            && !world.lease_away
+            && world.lease_cut.is_empty()
+            && members.clone().all(|machine| machine.is_running() && !machine.paused);
+        // Of a voter set that changes nobody knows the outcome yet.
+        let seen = members.clone().all(|machine| {
+            machine.process.as_ref().is_some_and(|process| {
+                let known = process.voter_sets();
+                known.pending.is_empty() && known.newest.as_ref().is_some_and(|newest| newest.voters == voters)
+            })
+        });
+        if !seen || !quiet || voters.is_empty() {
+            if attempts > 0 {
+                self.later(world, 50, 1_000, Later::LeaseFalls(attempts - 1));
+            }
+            return;
+        }
+        if world.random.per_mille(400) {
+            world.tell(|| "Lease deleted".to_owned());
+            world.tally.note(Happening::LeaseDeleted);
+            world.lease.delete();
+            return;
+        }
+        let (steps, same_voters) = (world.random.between(1, 6) as usize, world.random.per_mille(600));
+        if world.lease.roll_back(steps, same_voters).is_some() {
+            world.tell(|| "Lease rolled back".to_owned());
+            world.tally.note(Happening::LeaseRolledBack);
+            if let Some(view) = world.lease.read() {
+                world.let_watches_see(&view);
+            }
+        }
+    }
+
+    /// Everything is mended.
+    pub(super) fn heal(&mut self, world: &mut World) {
+        world.tell(|| "healed".to_owned());
+        world.healed = true;
+        world.cut.clear();
+        world.lease_away = false;
+        world.lease_cut.clear();
+        self.later.clear();
+        for id in 0..world.machines.len() {
+            world.machines[id].disk.crash_at(None);
+            disk_room(world, id);
+            world.machines[id].has_joined = true;
+            world.resume(id);
+            world.start(id);
+        }
+    }
+}
+
+/// The disk takes bytes again.
+fn disk_room(world: &mut World, id: usize) {
+    world.machines[id].is_full = false;
+    world.machines[id].disk.set_capacity(None);
+}
+
+impl World {
+    /// The broker that decides about the metadata, if one does.
+    pub(super) fn controller(&self) -> Option<usize> {
+        let leads = |(id, process): (usize, &super::process::Process)| {
+            process.leads().then(|| (process.member().controller.epoch, id))
+        };
+        let processes = self.machines.iter().enumerate().filter_map(|(id, m)| m.process.as_ref().map(|p| (id, p)));
+        processes.filter_map(leads).max().map(|(_, id)| id)
+    }
+
+    /// The newest image that anybody knows to be committed.
+    pub(super) fn newest_image(&self) -> Option<Arc<Image>> {
+        let images = self.machines.iter().filter_map(|machine| machine.process.as_ref()).map(|p| p.newest());
+        images.max_by_key(|image| image.end_offset()).cloned()
+    }
+
+    /// Partitions of which the broker has what nobody else is known to have in memory or on disk.
+    fn lost_with(&self, id: usize) -> Option<Vec<ReplicaKey>> {
+        let image = self.newest_image()?;
+        let broker = BrokerId(id as i32);
+        let is_safe = |other: &BrokerId| *other != broker;
+        let lost = image.partitions_on(broker).filter(|(_, topic, partition)| {
+            let in_sync = partition.isr.iter().chain(&partition.elr);
+            let holds = partition.isr.contains(&broker) || partition.elr.contains(&broker);
+            let flushes = topic.overrides.contains_key("flush.messages");
+            holds && !flushes && !in_sync.copied().any(|other| is_safe(&other))
+        });
+        Some(lost.map(|(key, ..)| ReplicaKey { topic: key.topic, partition: key.partition }).collect())
+    }
+
+    /// Whether every partition survives the broker's loss of what is not synced, and remains available.
+    pub(super) fn may_lose_power(&self, id: usize) -> bool {
+        self.lost_with(id).is_some_and(|lost| lost.is_empty())
+    }
+
+    /// From now on partitions may lack a leader for ever; those that this broker alone holds may lose records, since it
+    /// leads them again whatever it has lost.
+    pub(super) fn excuse_lost(&mut self, id: usize) {
+        let Some(image) = self.newest_image() else { return };
+        for key in self.lost_with(id).unwrap_or_default() {
+            let at = odradek_metadata::PartitionKey { topic: key.topic, partition: key.partition };
+            let alone = image.partition(at).is_some_and(|partition| partition.replicas.len() == 1);
+            self.may_be_leaderless.insert(key);
+            if alone {
+                self.oracle.records.excuse(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The data folder of a simulated broker: logs, checkpoints and the marker of a clean stop, on a disk that lies. It does
+//! what the server's folder does, which hangs on tasks. Must not know roles.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use odradek_disk::{Disk, DiskError, SimulatedDisk, read_small_file, write_file_durably};
+use odradek_log::{
+    HIGH_WATERMARK_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets, RECOVERY_POINT_CHECKPOINT,
+    SegmentCache, read_offset_checkpoint, read_topic_id, write_offset_checkpoint,
+};
+use odradek_model::{BrokerEpoch, Offset, Timestamp, TopicId, TopicName, TopicPartition, TopicSettings};
+
+/// Where the logs are.
+pub(super) const DATA: &str = "/data";
+/// Where the metadata log is.
+pub(super) const METADATA: &str = "/data/metadata";
+const CLEAN_MARKER: &str = "/data/clean-shutdown";
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Folder {
+    disk: SimulatedDisk,
+    cache: Arc<SegmentCache>,
+    clean_shutdown_of: Option<BrokerEpoch>,
+    high_watermarks: PartitionOffsets,
+    recovery_points: PartitionOffsets,
+    /// What was written last, so that an idle broker writes nothing.
+    written: [PartitionOffsets; 2],
+    removed: u64,
+}
+
+fn checkpoint(name: &str) -> PathBuf {
+    Path::new(DATA).join(name)
+}
+
+/// The folder of a partition's log.
+pub(super) fn log_folder(topic: &TopicName, index: i32) -> PathBuf {
+    Path::new(DATA).join(format!("{topic}-{index}"))
+}
+
+impl Folder {
+    /// Reads what the last run left, and removes its marker.
+    pub(super) fn open(disk: &SimulatedDisk) -> Result<Self, DiskError> {
+        let marker = Path::new(CLEAN_MARKER);
+        let marked = read_small_file(disk, marker, 64)?;
+        if marked.is_some() {
+            disk.remove_file(marker)?;
+            disk.sync_dir(Path::new(DATA))?;
+        }
+        let clean_shutdown_of = marked.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+        let read = |name| read_offset_checkpoint(disk, &checkpoint(name)).map(|(offsets, _)| offsets);
+        let (high_watermarks, recovery_points) = (read(HIGH_WATERMARK_CHECKPOINT)?, read(RECOVERY_POINT_CHECKPOINT)?);
+        Ok(Self {
+            disk: disk.clone(),
+            cache: Arc::default(),
+            clean_shutdown_of,
+            written: [high_watermarks.clone(), recovery_points.clone()],
+            high_watermarks,
+            recovery_points,
+            removed: 0,
+        })
+    }
+
+    /// The registration under which the last run closed all its logs.
+    pub(super) fn clean_shutdown_of(&self) -> Option<BrokerEpoch> {
+        self.clean_shutdown_of
+    }
+
+    /// Opens a log, and says what was checkpointed as its high watermark. `is_new` if the topic came while this process
+    /// ran: what the last one left is not of it.
+    pub(super) fn open_log(
+        &mut self,
+        (topic, topic_id, index): (&TopicName, TopicId, i32),
+        settings: &TopicSettings,
+        is_new: bool,
+        now_ms: Timestamp,
+    ) -> Result<(Log, Offset), LogError> {
+        let at = TopicPartition { topic: topic.clone(), partition: index };
+        if is_new {
+            self.high_watermarks.remove(&at);
+            self.recovery_points.remove(&at);
+            self.set_aside(topic, index)?;
+        }
+        let options = LogOptions {
+            dir: log_folder(topic, index),
+            topic_id,
+            settings: LogSettings::new(settings),
+            clean: self.clean_shutdown_of.is_some() || is_new,
+            recovery_point: self.recovery_points.get(&at).copied().unwrap_or(0),
+            log_start_offset: 0,
+        };
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let (log, _) = Log::open(disk, Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
+        Ok((log, self.high_watermarks.get(&at).copied().unwrap_or(0)))
+    }
+
+    /// Removes the folders of partitions that are not wanted here any more.
+    pub(super) fn remove_strays(&mut self, is_wanted: impl Fn(&TopicName, TopicId, i32) -> bool) -> Result<(), DiskError> {
+        for entry in self.disk.list(Path::new(DATA))?.into_iter().filter(|entry| entry.is_dir) {
+            if entry.name.ends_with("-delete") {
+                self.disk.remove_dir_all(&Path::new(DATA).join(entry.name))?;
+                continue;
+            }
+            let Some((topic, index)) = entry.name.rsplit_once('-') else { continue };
+            let (Ok(topic), Ok(index)) = (TopicName::new(topic), index.parse()) else { continue };
+            let Some(id) = read_topic_id(&self.disk, &Path::new(DATA).join(&entry.name))? else { continue };
+            if !is_wanted(&topic, id, index) {
+                self.set_aside(&topic, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a partition's folder, if there is one: first its name, then what is in it.
+    pub(super) fn set_aside(&mut self, topic: &TopicName, index: i32) -> Result<(), DiskError> {
+        let folder = log_folder(topic, index);
+        if !self.disk.exists(&folder)? {
+            return Ok(());
+        }
+        self.removed += 1;
+        let aside = Path::new(DATA).join(format!("{topic}-{index}.{}-delete", self.removed));
+        if self.disk.exists(&aside)? {
+            self.disk.remove_dir_all(&aside)?;
+        }
+        self.disk.rename(&folder, &aside)?;
+        self.disk.sync_dir(Path::new(DATA))?;
+        self.disk.remove_dir_all(&aside)
+    }
+
+    /// Writes high watermarks and recovery points, if they have moved.
+    pub(super) fn checkpoint(
+        &mut self,
+        high_watermarks: PartitionOffsets,
+        recovery_points: PartitionOffsets,
+    ) -> Result<(), DiskError> {
+        let names = [HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT];
+        // The recovery points first: a log that was cut must not be trusted beyond its end.
+        for (place, offsets) in [(1, recovery_points), (0, high_watermarks)] {
+            if self.written[place] != offsets {
+                write_offset_checkpoint(&self.disk, &checkpoint(names[place]), &offsets)?;
+                self.written[place] = offsets;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that all logs were closed under this registration.
+    pub(super) fn mark_clean(&self, epoch: BrokerEpoch) -> Result<(), DiskError> {
+        write_file_durably(&self.disk, Path::new(CLEAN_MARKER), epoch.to_string().as_bytes())
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Records: acknowledged, read, and on the disks at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use odradek_disk::{Disk, OpenMode, SimulatedDisk};
+use odradek_model::{LeaderEpoch, Offset, TopicId};
+use odradek_records::Batches;
+use odradek_replication::ReplicaKey;
+
+use super::{Violation, at};
+use crate::cluster::workload::Noted;
+
+/// A record as it stands in a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::cluster) struct Entry {
+    pub(in crate::cluster) offset: Offset,
+    pub(in crate::cluster) value: u64,
+    pub(in crate::cluster) leader_epoch: LeaderEpoch,
+}
+
+/// The records of whole batches; what is not a good batch ends it.
+pub(in crate::cluster) fn entries(bytes: &[u8]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for batch in Batches::new(bytes).map_while(Result::ok) {
+        if batch.verify().is_err() {
+            break;
+        }
+        let records = batch.records().expect("plain records");
+        for record in records.iter().map_while(Result::ok) {
+            let value = record.value.and_then(|value| value.first_chunk::<8>());
+            entries.push(Entry {
+                offset: batch.header.base_offset + i64::from(record.offset_delta),
+                value: u64::from_be_bytes(*value.expect("a record of a client")),
+                leader_epoch: batch.header.partition_leader_epoch,
+            });
+        }
+    }
+    entries
+}
+
+/// What a log's folder holds, by its files.
+pub(in crate::cluster) fn on_disk(disk: &SimulatedDisk, folder: &Path) -> Vec<Entry> {
+    let Ok(listed) = disk.list(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in listed.into_iter().filter(|entry| entry.name.ends_with(".log")) {
+        let file = disk.open(&folder.join(&entry.name), OpenMode::Read).expect("it is listed");
+        let mut bytes = Vec::new();
+        file.read_append(&mut bytes, entry.len as usize, 0).expect("it can be read");
+        found.extend(entries(&bytes));
+    }
+    found
+}
+
+/// What is known of one partition.
+#[derive(Debug, Default)]
+struct Known {
+    attempted: BTreeSet<u64>,
+    /// Acknowledged by all in sync, or read by a consumer: committed.
+    committed: BTreeMap<Offset, u64>,
+    /// Epochs of those that were read.
+    epochs: BTreeMap<Offset, LeaderEpoch>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Records {
+    known: BTreeMap<ReplicaKey, Known>,
+    /// What each client was told last of a partition: epoch, high watermark.
+    told: BTreeMap<(usize, ReplicaKey), (LeaderEpoch, Offset)>,
+    /// The end that each client was told last.
+    ends: BTreeMap<(usize, ReplicaKey), Offset>,
+    deleted: BTreeSet<TopicId>,
+    /// Partitions of which acknowledged records may be lost: more broke than their replicas can bear.
+    excused: BTreeSet<ReplicaKey>,
+    pub(in crate::cluster) acknowledged: u64,
+    pub(in crate::cluster) read: u64,
+}
+
+impl Records {
+    /// From now on the partition may have lost what was acknowledged.
+    pub(in crate::cluster) fn excuse(&mut self, key: ReplicaKey) {
+        self.excused.insert(key);
+    }
+
+    pub(in crate::cluster) fn is_excused(&self, key: ReplicaKey) -> bool {
+        self.excused.contains(&key)
+    }
+
+    /// Whether somebody has asked for the topic's deletion.
+    pub(in crate::cluster) fn may_be_deleted(&self, topic: TopicId) -> bool {
+        self.deleted.contains(&topic)
+    }
+
+    /// Partitions with records.
+    pub(in crate::cluster) fn keys(&self) -> impl Iterator<Item = ReplicaKey> {
+        self.known.keys().copied()
+    }
+
+    pub(super) fn noted(&mut self, client: usize, noted: &Noted) -> Result<(), Violation> {
+        match noted {
+            Noted::Attempted { key, values } => {
+                self.known.entry(*key).or_default().attempted.extend(values);
+                Ok(())
+            }
+            Noted::Acknowledged { key, base_offset, leader_epoch, values } => {
+                self.acknowledged += values.len() as u64;
+                for (offset, value) in (*base_offset..).zip(values) {
+                    let entry = Entry { offset, value: *value, leader_epoch: *leader_epoch };
+                    self.commit(*key, entry, "acknowledged")?;
+                }
+                Ok(())
+            }
+            Noted::Read { key, leader_epoch, high_watermark, records } => {
+                self.told(client, *key, *leader_epoch, *high_watermark)?;
+                for entry in entries(records) {
+                    self.read += 1;
+                    if entry.offset >= *high_watermark {
+                        continue;
+                    }
+                    self.commit(*key, entry, "read")?;
+                    self.read_epoch(*key, entry)?;
+                }
+                Ok(())
+            }
+            Noted::OutOfOrder { key } if self.is_excused(*key) => Ok(()),
+            Noted::OutOfOrder { key } => Err(Violation(format!(
+                "{}: client {client} had everything acknowledged, and is told that something is missing",
+                at(*key)
+            ))),
+            Noted::OutOfRange { key, .. } if self.is_excused(*key) => Ok(()),
+            Noted::OutOfRange { key, offset } => {
+                Err(Violation(format!("{}: client {client} had read up to {offset}, which is out of range", at(*key))))
+            }
+            Noted::Latest { key, offset } => {
+                let before = self.ends.insert((client, *key), *offset).unwrap_or(0);
+                if *offset < before && !self.is_excused(*key) {
+                    let reason = format!("{}: client {client} was told of end {before}, then of {offset}", at(*key));
+                    return Err(Violation(reason));
+                }
+                Ok(())
+            }
+            Noted::Deletes(topic) => {
+                self.deleted.insert(*topic);
+                Ok(())
+            }
+        }
+    }
+
+    fn told(&mut self, client: usize, key: ReplicaKey, epoch: LeaderEpoch, end: Offset) -> Result<(), Violation> {
+        let before = self.told.insert((client, key), (epoch, end)).unwrap_or((-1, 0));
+        if epoch < before.0 || (epoch == before.0 && end < before.1) {
+            let reason = format!(
+                "{}: client {client} was told of high watermark {} in epoch {}, then of {end} in epoch {epoch}",
+                at(key),
+                before.1,
+                before.0
+            );
+            return Err(Violation(reason));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, key: ReplicaKey, entry: Entry, how: &str) -> Result<(), Violation> {
+        let is_excused = self.is_excused(key);
+        let known = self.known.entry(key).or_default();
+        let Entry { offset, value, .. } = entry;
+        if !known.attempted.contains(&value) {
+            return Err(Violation(format!("{}: {value:x} was {how} at {offset}, and nobody wrote it", at(key))));
+        }
+        match known.committed.insert(offset, value) {
+            Some(other) if other != value && !is_excused => {
+                let reason = format!("{}: {value:x} was {how} at {offset}, where {other:x} was committed", at(key));
+                Err(Violation(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Epochs rise with offsets, and a record's epoch stays.
+    fn read_epoch(&mut self, key: ReplicaKey, entry: Entry) -> Result<(), Violation> {
+        if self.is_excused(key) {
+            return Ok(());
+        }
+        let epochs = &mut self.known.entry(key).or_default().epochs;
+        let Entry { offset, leader_epoch, .. } = entry;
+        let below = epochs.range(..offset).next_back().is_none_or(|(_, epoch)| *epoch <= leader_epoch);
+        let above = epochs.range(offset + 1..).next().is_none_or(|(_, epoch)| *epoch >= leader_epoch);
+        let same = epochs.insert(offset, leader_epoch).is_none_or(|epoch| epoch == leader_epoch);
+        if below && above && same {
+            Ok(())
+        } else {
+            Err(Violation(format!("{}: epoch {leader_epoch} at {offset} does not fit those around it", at(key))))
+        }
+    }
+
+    /// After healing, when nothing is written any more: the replica's log holds all that is committed, each attempted
+    /// record of a producer with sequences once and in order, and nothing else.
+    pub(in crate::cluster) fn check_log(
+        &self,
+        key: ReplicaKey,
+        broker: usize,
+        log: &[Entry],
+        is_idempotent: impl Fn(u64) -> bool,
+    ) -> Result<(), Violation> {
+        let Some(known) = self.known.get(&key) else { return Ok(()) };
+        let by_offset: BTreeMap<Offset, u64> = log.iter().map(|entry| (entry.offset, entry.value)).collect();
+        let is_excused = self.is_excused(key);
+        for (offset, value) in known.committed.iter().filter(|_| !is_excused) {
+            if by_offset.get(offset) != Some(value) {
+                let found = by_offset.get(offset);
+                let reason = format!(
+                    "{}: broker {broker} has {found:x?} at {offset}, where {value:x} was committed; its log ends at {:?}",
+                    at(key),
+                    log.last().map(|entry| entry.offset + 1)
+                );
+                return Err(Violation(reason));
+            }
+        }
+        let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+        for (place, entry) in log.iter().enumerate() {
+            if entry.offset != log[0].offset + place as i64 {
+                return Err(Violation(format!("{}: broker {broker} has a gap before {}", at(key), entry.offset)));
+            }
+            if !known.attempted.contains(&entry.value) {
+                let reason = format!("{}: broker {broker} has {:x}, which nobody wrote", at(key), entry.value);
+                return Err(Violation(reason));
+            }
+            let producer = entry.value >> 32;
+            if is_idempotent(producer)
+                && let Some(before) = last.insert(producer, entry.value)
+                && before >= entry.value
+            {
+                let reason = format!("{}: broker {broker} has {:x} after {before:x}", at(key), entry.value);
+                return Err(Violation(reason));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What really happened in histories, counted: a fault that never occurs tests nothing.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+/// Something worth counting.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Happening {
+    /// A process was killed; the machine lived on.
+    Kill,
+    /// A machine lost power, within the budget.
+    PowerLoss,
+    /// A machine lost power while no other had all that it had acknowledged.
+    PowerLossBeyond,
+    /// A process was paused.
+    Pause,
+    /// A broker stopped as it was asked to.
+    CleanStop,
+    /// All brokers were stopped cleanly and started, one after another.
+    RollingRestart,
+    /// A broker joined the running cluster.
+    Join,
+    /// Links were cut in both directions.
+    LinksCut,
+    /// Links were cut in one direction.
+    LinksCutOneWay,
+    /// A message was lost.
+    MessageLost,
+    /// The Lease API was away.
+    LeaseApiAway,
+    /// The Lease API was out of one broker's reach.
+    LeaseApiCutOff,
+    /// A write of the Lease landed, and nobody was told.
+    LeaseWriteWithoutAnswer,
+    /// The Lease was deleted.
+    LeaseDeleted,
+    /// The Lease was put back to an earlier state.
+    LeaseRolledBack,
+    /// A process ended in the middle of a call of its disk.
+    CrashInACall,
+    /// A disk was full for a while.
+    DiskFull,
+    /// A command of the administrator was decided.
+    AdminCommand,
+    /// Replicas of a partition were moved.
+    Reassignment,
+    /// A partition had no leader at the end, and was to have none.
+    LeaderlessAtEnd,
+}
+
+impl Happening {
+    /// All.
+    pub const ALL: [Self; 20] = [
+        Self::Kill,
+        Self::PowerLoss,
+        Self::PowerLossBeyond,
+        Self::Pause,
+        Self::CleanStop,
+        Self::RollingRestart,
+        Self::Join,
+        Self::LinksCut,
+        Self::LinksCutOneWay,
+        Self::MessageLost,
+        Self::LeaseApiAway,
+        Self::LeaseApiCutOff,
+        Self::LeaseWriteWithoutAnswer,
+        Self::LeaseDeleted,
+        Self::LeaseRolledBack,
+        Self::CrashInACall,
+        Self::DiskFull,
+        Self::AdminCommand,
+        Self::Reassignment,
+        Self::LeaderlessAtEnd,
+    ];
+}
+
+/// How often each occurred.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Tally(BTreeMap<Happening, u64>);
+
+impl Tally {
+    /// Once more.
+    pub fn note(&mut self, happening: Happening) {
+        *self.0.entry(happening).or_default() += 1;
+    }
+
+    /// What never occurred.
+    pub fn missing(&self) -> Vec<Happening> {
+        Happening::ALL.into_iter().filter(|happening| !self.0.contains_key(happening)).collect()
+    }
+
+    /// One line each.
+    pub fn lines(&self) -> String {
+        let lines = self.0.iter().map(|(happening, count)| format!("{count:>8} {happening:?}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl AddAssign<&Tally> for Tally {
+    fn add_assign(&mut self, other: &Tally) {
+        for (happening, count) in &other.0 {
+            *self.0.entry(*happening).or_default() += count;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An administrator: makes the topics of a run, and then, if the run is to have that, changes things all the time.
+
+use std::collections::BTreeMap;
+
+use odradek_metadata::{
+    AlterReassignments, Command, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionKind,
+    MorePartitions, NewTopic, Reassignment, Reply, TopicReference,
+};
+use odradek_model::TopicId;
+use odradek_replication::ReplicaKey;
+use uuid::Uuid;
+
+use super::{ClientOut, Knowledge, Noted};
+use crate::cluster::message::{Answer, CallId, Request};
+
+/// Topics that come and go have this before their names.
+const PASSING: &str = "passing";
+/// No more of them at once.
+const PASSING_MAX: usize = 3;
+
+/// What it is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::cluster) struct Plan {
+    /// Topics to make: name, settings.
+    pub(in crate::cluster) topics: Vec<(String, Vec<(String, Option<String>)>)>,
+    pub(in crate::cluster) partitions: i32,
+    pub(in crate::cluster) replicas: i16,
+    /// Shortest and longest pause between two changes.
+    pub(in crate::cluster) pause_ms: (u64, u64),
+    /// How many brokers there will be.
+    pub(in crate::cluster) brokers: usize,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Asked {
+    Topic(usize),
+    Change(&'static str),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::cluster) struct Administrator {
+    plan: Plan,
+    knowledge: Knowledge,
+    made: Vec<bool>,
+    asked: BTreeMap<CallId, Asked>,
+    next_change: u64,
+    names: u32,
+    /// Whether it changes things.
+    pub(in crate::cluster) changes: bool,
+    decided: Vec<&'static str>,
+}
+
+impl Administrator {
+    pub(in crate::cluster) fn new(client: usize, plan: Plan, seed: u64) -> Self {
+        Self {
+            made: vec![false; plan.topics.len()],
+            plan,
+            knowledge: Knowledge::new(client, seed),
+            asked: BTreeMap::new(),
+            next_change: 0,
+            names: 0,
+            changes: false,
+            decided: Vec::new(),
+        }
+    }
+
+    /// Whether the topics of the run are there.
+    pub(in crate::cluster) fn has_made_all(&self) -> bool {
+        self.made.iter().all(|made| *made)
+    }
+
+    /// The changes that were decided since the last question.
+    pub(in crate::cluster) fn take_decided(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.decided)
+    }
+
+    fn topic_id(&mut self) -> TopicId {
+        let (high, low) = (self.knowledge.random.number(), self.knowledge.random.number());
+        TopicId(Uuid::from_u128((u128::from(high) << 64) | u128::from(low | 1)))
+    }
+
+    fn new_topic(&mut self, name: String, partitions: i32, settings: Vec<(String, Option<String>)>) -> Command {
+        let (id, replication_factor) = (self.topic_id(), self.plan.replicas);
+        let topic = NewTopic { name, id, partitions, replication_factor, assignments: Vec::new(), settings };
+        let placement_seed = self.knowledge.random.number();
+        Command::CreateTopics(CreateTopics { topics: vec![topic], validate_only: false, placement_seed })
+    }
+
+    fn ask(&mut self, brokers: usize, command: Command, asked: Asked, outs: &mut Vec<ClientOut>) {
+        let to = self.knowledge.random.between(0, brokers as u64 - 1) as usize;
+        let call = self.knowledge.call(to, Request::Admin(command), outs);
+        self.asked.insert(call, asked);
+    }
+
+    pub(super) fn wake(&mut self, now: u64, brokers: usize) -> Vec<ClientOut> {
+        let mut outs = Vec::new();
+        self.knowledge.refresh(now, brokers, &mut outs);
+        if self.asked.is_empty() {
+            if let Some(place) = self.made.iter().position(|made| !made) {
+                let (name, settings) = self.plan.topics[place].clone();
+                let command = self.new_topic(name, self.plan.partitions, settings);
+                self.ask(brokers, command, Asked::Topic(place), &mut outs);
+            } else if self.changes && now >= self.next_change {
+                let (low, high) = self.plan.pause_ms;
+                self.next_change = now + self.knowledge.random.between(low, high);
+                self.change(brokers, &mut outs);
+            }
+        }
+        outs.push(ClientOut::Wake(100));
+        outs
+    }
+
+    fn change(&mut self, brokers: usize, outs: &mut Vec<ClientOut>) {
+        let known = &self.knowledge.partitions;
+        if known.is_empty() {
+            return;
+        }
+        let place = self.knowledge.random.number() as usize % known.len();
+        let (key, seen): (ReplicaKey, _) = known.iter().nth(place).map(|(key, seen)| (*key, seen.clone())).expect("one");
+        let passing = known.values().filter(|seen| seen.topic.starts_with(PASSING) && seen.key.partition == 0);
+        let passing: Vec<_> = passing.map(|seen| (seen.topic.to_string(), seen.key.topic)).collect();
+        let partitions = known.keys().filter(|other| other.topic == key.topic).count();
+        let topic = seen.topic.to_string();
+        match self.knowledge.random.between(0, 9) {
+            0 | 1 if passing.len() < PASSING_MAX => {
+                // A name may come again.
+                self.names += 1;
+                let command = self.new_topic(format!("{PASSING}-{}", self.names % 5), 1, Vec::new());
+                self.ask(brokers, command, Asked::Change("create topic"), outs);
+            }
+            0..=2 if !passing.is_empty() => {
+                let (_, id) = passing[self.knowledge.random.number() as usize % passing.len()];
+                outs.push(ClientOut::Noted(Noted::Deletes(id)));
+                let command = DeleteTopics { topics: vec![TopicReference::Id(id)] };
+                self.ask(brokers, Command::DeleteTopics(command), Asked::Change("delete topic"), outs);
+            }
+            3 if partitions < 4 => {
+                let more = MorePartitions { topic, count: partitions as i32 + 1, assignments: None };
+                let placement_seed = self.knowledge.random.number();
+                let command = CreatePartitions { topics: vec![more], validate_only: false, placement_seed };
+                self.ask(brokers, Command::CreatePartitions(command), Asked::Change("create partitions"), outs);
+            }
+            4 | 5 => {
+                let command = ElectLeaders { kind: ElectionKind::Preferred, partitions: None };
+                self.ask(brokers, Command::ElectLeaders(command), Asked::Change("elect leaders"), outs);
+            }
+            _ => {
+                let cancels = self.knowledge.random.per_mille(150);
+                let replicas = (!cancels).then(|| self.some_brokers());
+                let wish = Reassignment { topic, partition: key.partition, replicas };
+                let command =
+                    AlterReassignments { reassignments: vec![wish], allow_replication_factor_change: true };
+                self.ask(brokers, Command::AlterReassignments(command), Asked::Change("reassignment"), outs);
+            }
+        }
+    }
+
+    /// As many as a partition has replicas, in any order.
+    fn some_brokers(&mut self) -> Vec<i32> {
+        let mut left: Vec<i32> = (0..self.plan.brokers as i32).collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < self.plan.replicas as usize && !left.is_empty() {
+            let place = self.knowledge.random.number() as usize % left.len();
+            chosen.push(left.swap_remove(place));
+        }
+        chosen
+    }
+
+    pub(super) fn returned(&mut self, call: CallId, answer: Answer) -> Vec<ClientOut> {
+        match answer {
+            Answer::Metadata(seen) => {
+                self.knowledge.answered(call, seen);
+            }
+            Answer::Admin(reply) => match (self.asked.remove(&call), reply) {
+                (Some(Asked::Topic(place)), Some(Reply::CreateTopics(outcomes))) => {
+                    use odradek_metadata::CreateTopicError::AlreadyExists;
+                    // Too few brokers are there yet, or it is there since an answer was lost.
+                    self.made[place] = matches!(&outcomes[0].1, Ok(_) | Err(AlreadyExists(_)));
+                }
+                (Some(Asked::Change(what)), Some(reply)) if has_succeeded(&reply) => self.decided.push(what),
+                _ => {}
+            },
+            other => unreachable!("{other:?}"),
+        }
+        Vec::new()
+    }
+
+    pub(super) fn failed(&mut self, call: CallId) {
+        if !self.knowledge.failed(call) {
+            self.asked.remove(&call);
+        }
+    }
+}
+
+fn has_succeeded(reply: &Reply) -> bool {
+    match reply {
+        Reply::CreateTopics(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
+        Reply::DeleteTopics(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
+        Reply::CreatePartitions(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
+        Reply::ElectLeaders(outcomes) => outcomes.iter().any(|(_, outcome)| outcome.is_ok()),
+        Reply::AlterReassignments(outcomes) => outcomes.iter().all(Result::is_ok),
+        _ => false,
+    }
+}

@@ -1,0 +1,617 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Machines, network, Lease API, clients and time of a run, and how what processes do becomes events. Knows no faults'
+//! reasons: [`super::faults`] decides what breaks when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use odradek_coordination::quorum::{self, LeaseCall};
+use odradek_coordination::{LeaseChange, LeaseView, Voter, WriteOutcome};
+use odradek_disk::{Disk, Outage, SimulatedDisk};
+use odradek_metadata::{MetadataLog, Probe};
+use odradek_model::{BrokerId, DirectoryId};
+use odradek_replication::ReplicaKey;
+use uuid::Uuid;
+
+use super::folder::{DATA, METADATA};
+use super::message::{Answer, CallId, Endpoint, Message, Request};
+use super::oracle::{Oracle, Violation};
+use super::process::{Exit, Identity, Input, Out, Process};
+use super::profile::Profile;
+use super::tally::{Happening, Tally};
+use super::workload::{Client, ClientOut};
+use crate::Random;
+use crate::quorum::LeaseApi;
+
+/// A broker's deadline for a call of the Lease.
+const LEASE_DEADLINE_MS: u64 = 1_000;
+/// A probe that is not answered by then has failed.
+const PROBE_DEADLINE_MS: u64 = 500;
+
+/// A machine: a disk, and perhaps a process.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) voter: Voter,
+    pub(super) disk: SimulatedDisk,
+    pub(super) process: Option<Process>,
+    /// Counts processes; events for an earlier one are void.
+    pub(super) boot: u64,
+    /// Counts starts of the kernel.
+    pub(super) boot_id: u64,
+    pub(super) paused: bool,
+    waiting: Vec<Input>,
+    wake_at: u64,
+    /// Whether it belongs to the cluster yet.
+    pub(super) has_joined: bool,
+    pub(super) is_full: bool,
+    /// Whether its disk was full while its process ran, which may end for that.
+    pub(super) has_bad_disk: bool,
+}
+
+impl Machine {
+    pub(super) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+}
+
+/// Trouble that comes of what happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    /// The process has ended; it is to be started again.
+    Ended,
+}
+
+#[derive(Debug)]
+enum Event {
+    Input { broker: usize, boot: u64, input: Input },
+    Deliver { from: Endpoint, from_boot: u64, to: Endpoint, message: Message },
+    CallFails { call: CallId },
+    ProbeArrives { broker: usize, boot: u64, target: usize, probe: Option<Probe> },
+    LeaseReadArrives { broker: usize, boot: u64, call: LeaseCall },
+    LeaseWriteArrives {
+        broker: usize,
+        boot: u64,
+        call: LeaseCall,
+        base: Option<LeaseView>,
+        change: LeaseChange,
+        answered: bool,
+    },
+    Wake { broker: usize, boot: u64 },
+    ClientWake { client: usize },
+}
+
+/// A call without an answer yet.
+#[derive(Clone, Copy, Debug)]
+struct Calling {
+    caller: Endpoint,
+    boot: u64,
+    callee: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) random: Random,
+    pub(super) profile: Profile,
+    pub(super) machines: Vec<Machine>,
+    pub(super) clients: Vec<Client>,
+    pub(super) lease: LeaseApi,
+    pub(super) oracle: Oracle,
+    /// Links that carry nothing, from and to.
+    pub(super) cut: BTreeSet<(Endpoint, Endpoint)>,
+    pub(super) lease_away: bool,
+    /// Brokers that cannot reach the Lease API.
+    pub(super) lease_cut: BTreeSet<usize>,
+    pub(super) healed: bool,
+    pub(super) violation: Option<Violation>,
+    /// What happened, if wanted; else only its hash.
+    pub(super) story: Option<Vec<String>>,
+    pub(super) hash: u64,
+    pub(super) events: u64,
+    pub(super) tally: Tally,
+    /// Partitions whose records were with a machine that lost power, and nowhere else.
+    pub(super) may_be_leaderless: BTreeSet<ReplicaKey>,
+    /// What calls for a reaction of whoever breaks things.
+    pub(super) troubles: Vec<(usize, Trouble)>,
+    queue: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    calls: BTreeMap<CallId, Calling>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, profile: Profile, tell: bool) -> Self {
+        let mut world = Self {
+            now: 0,
+            random: Random::new(seed),
+            machines: Vec::new(),
+            clients: Vec::new(),
+            lease: LeaseApi::new(),
+            oracle: Oracle::default(),
+            cut: BTreeSet::new(),
+            lease_away: false,
+            lease_cut: BTreeSet::new(),
+            healed: false,
+            violation: None,
+            story: tell.then(Vec::new),
+            hash: 0xcbf2_9ce4_8422_2325,
+            events: 0,
+            tally: Tally::default(),
+            may_be_leaderless: BTreeSet::new(),
+            troubles: Vec::new(),
+            queue: BTreeMap::new(),
+            next_event: 0,
+            calls: BTreeMap::new(),
+            profile,
+        };
+        for id in 0..world.profile.brokers + world.profile.joining {
+            let machine = world.machine(id);
+            world.machines.push(machine);
+        }
+        world
+    }
+
+    fn machine(&mut self, id: usize) -> Machine {
+        let disk = SimulatedDisk::new(self.random.number());
+        disk.create_dir_all(Path::new(DATA)).expect("a folder");
+        disk.sync_dir(Path::new("/")).expect("synced");
+        MetadataLog::format(&disk, Path::new(METADATA)).expect("formats");
+        let directory_id = DirectoryId(Uuid::from_u128(0xd1_0000 + id as u128));
+        Machine {
+            voter: Voter { broker_id: BrokerId(id as i32), directory_id },
+            disk,
+            process: None,
+            boot: 0,
+            boot_id: 0,
+            paused: false,
+            waiting: Vec::new(),
+            wake_at: u64::MAX,
+            has_joined: id < self.profile.brokers,
+            is_full: false,
+            has_bad_disk: false,
+        }
+    }
+
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(format!("{:>7} {}", self.now, line()));
+        }
+    }
+
+    pub(super) fn mix(&mut self, number: u64) {
+        self.hash = (self.hash ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
+    }
+
+    fn schedule(&mut self, after_ms: u64, event: Event) {
+        self.next_event += 1;
+        self.queue.insert((self.now + after_ms, self.next_event), event);
+    }
+
+    pub(super) fn check(&mut self, outcome: Result<(), Violation>) {
+        if let Err(violation) = outcome {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    // === processes ===
+
+    pub(super) fn start(&mut self, id: usize) {
+        if self.machines[id].is_running() || !self.machines[id].has_joined {
+            return;
+        }
+        let seed = self.random.number();
+        let brokers = (0..self.machines.len()).map(|id| BrokerId(id as i32)).collect();
+        let machine = &mut self.machines[id];
+        machine.boot += 1;
+        machine.paused = false;
+        machine.waiting.clear();
+        machine.wake_at = u64::MAX;
+        machine.has_bad_disk = machine.is_full;
+        let identity = Identity {
+            id: BrokerId(id as i32),
+            voter: machine.voter,
+            boot: machine.boot,
+            boot_id: format!("kernel-{id}-{}", machine.boot_id),
+            brokers,
+            seed,
+        };
+        let started = Process::start(identity, &self.profile, &machine.disk, self.now);
+        self.tell(|| format!("start {id}"));
+        match started {
+            Ok(process) => {
+                self.machines[id].process = Some(process);
+                self.give(id, self.machines[id].boot, Input::Tick);
+            }
+            Err(reason) => self.ended_badly(id, reason),
+        }
+    }
+
+    /// The process ends without a word; the peers' connections break.
+    pub(super) fn kill(&mut self, id: usize, outage: Outage) {
+        if self.machines[id].process.take().is_none() && outage == Outage::ProcessDeath {
+            return;
+        }
+        self.tell(|| format!("kill {id}: {outage:?}"));
+        let machine = &mut self.machines[id];
+        machine.disk.restart(outage);
+        machine.paused = false;
+        machine.waiting.clear();
+        if outage != Outage::ProcessDeath {
+            machine.boot_id += 1;
+        }
+        for other in 0..self.machines.len() {
+            if other != id && !self.is_cut(Endpoint::Broker(id), Endpoint::Broker(other)) {
+                let (after, boot) = (self.random.between(1, 5), self.machines[other].boot);
+                let input = Input::ConnectionLost(BrokerId(id as i32));
+                self.schedule(after, Event::Input { broker: other, boot, input });
+            }
+        }
+        let calls: Vec<_> = self.calls.iter().filter(|(_, calling)| calling.callee == id).collect();
+        let calls: Vec<_> = calls.into_iter().map(|(call, calling)| (*call, calling.caller)).collect();
+        for (call, caller) in calls {
+            if !self.is_cut(Endpoint::Broker(id), caller) {
+                let after = self.random.between(1, 5);
+                self.schedule(after, Event::CallFails { call });
+            }
+        }
+    }
+
+    /// A process has ended by itself.
+    fn ended_badly(&mut self, id: usize, reason: String) {
+        let excused = self.machines[id].disk.is_crashed() || self.machines[id].has_bad_disk;
+        self.tell(|| format!("{id} ended: {reason}"));
+        self.kill(id, Outage::ProcessDeath);
+        self.machines[id].disk.restart(Outage::ProcessDeath);
+        self.troubles.push((id, Trouble::Ended));
+        if !excused {
+            self.violation.get_or_insert(Violation(format!("broker {id} ended: {reason}")));
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: usize) {
+        self.tell(|| format!("pause {id}"));
+        self.machines[id].paused = true;
+    }
+
+    pub(super) fn resume(&mut self, id: usize) {
+        if !std::mem::take(&mut self.machines[id].paused) {
+            return;
+        }
+        self.tell(|| format!("resume {id}"));
+        let boot = self.machines[id].boot;
+        for input in std::mem::take(&mut self.machines[id].waiting) {
+            self.schedule(0, Event::Input { broker: id, boot, input });
+        }
+        self.schedule(0, Event::Input { broker: id, boot, input: Input::Tick });
+    }
+
+    pub(super) fn stop_cleanly(&mut self, id: usize) {
+        self.tell(|| format!("clean stop of {id}"));
+        let boot = self.machines[id].boot;
+        self.schedule(0, Event::Input { broker: id, boot, input: Input::Stop });
+    }
+
+    // === events ===
+
+    pub(super) fn next_time(&self) -> Option<u64> {
+        self.queue.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Lets the next event happen.
+    pub(super) fn step(&mut self) {
+        let Some(((at, _), event)) = self.queue.pop_first() else { return };
+        self.now = at;
+        self.events += 1;
+        self.mix(at);
+        match event {
+            Event::Input { broker, boot, input } => self.give(broker, boot, input),
+            Event::Wake { broker, boot } => {
+                let machine = &mut self.machines[broker];
+                if machine.boot == boot && machine.wake_at <= at {
+                    machine.wake_at = u64::MAX;
+                    self.give(broker, boot, Input::Tick);
+                }
+            }
+            Event::ClientWake { client } => {
+                let outs = self.clients[client].wake(at, self.machines.len());
+                self.carry_out_for_client(client, outs);
+            }
+            Event::Deliver { from, from_boot, to, message } => self.deliver(from, from_boot, to, message),
+            Event::CallFails { call } => self.call_fails(call),
+            Event::ProbeArrives { broker, boot, target, probe } => {
+                let (there, here) = (Endpoint::Broker(target), Endpoint::Broker(broker));
+                let answers = self.machines[target].is_running() && !self.machines[target].paused;
+                let reached = !self.is_cut(here, there) && !self.is_cut(there, here);
+                // A kernel answers for a paused process.
+                let accepted = reached && (answers || self.machines[target].is_running());
+                let after = if reached { 1 } else { PROBE_DEADLINE_MS };
+                let input = match probe {
+                    Some(probe) => Input::ProbeFinished(probe, accepted),
+                    None => Input::Quorum(quorum::Input::Probed(BrokerId(target as i32), accepted)),
+                };
+                self.schedule(after, Event::Input { broker, boot, input });
+            }
+            Event::LeaseReadArrives { broker, boot, call } => {
+                let lost = self.lease_away || self.lease_cut.contains(&broker) || self.is_lease_answer_lost();
+                let (after, outcome) = if lost {
+                    (LEASE_DEADLINE_MS, Err("no answer".to_owned()))
+                } else {
+                    (self.random.between(1, 10), Ok(self.lease.read()))
+                };
+                let input = Input::Quorum(quorum::Input::LeaseRead(call, outcome));
+                self.schedule(after, Event::Input { broker, boot, input });
+            }
+            Event::LeaseWriteArrives { broker, boot, call, base, change, answered } => {
+                self.lease_write_arrives(broker, boot, call, base.as_ref(), &change, answered);
+            }
+        }
+    }
+
+    fn give(&mut self, id: usize, boot: u64, input: Input) {
+        let machine = &mut self.machines[id];
+        if machine.boot != boot || !machine.is_running() {
+            return;
+        }
+        if machine.paused {
+            if !matches!(input, Input::Tick) {
+                machine.waiting.push(input);
+            }
+            return;
+        }
+        let now = self.now;
+        self.mix(id as u64);
+        let Some(process) = &mut self.machines[id].process else { return };
+        let outs = process.handle(now, input);
+        if self.machines[id].disk.is_crashed() {
+            // Nobody hears of what it was about to do.
+            self.tally.note(Happening::CrashInACall);
+            self.ended_badly(id, "its disk crashed".to_owned());
+            return;
+        }
+        for out in outs {
+            self.carry_out(id, boot, out);
+        }
+        let machine = &mut self.machines[id];
+        if let Some(process) = machine.process.as_ref().filter(|_| machine.boot == boot) {
+            let wake_at = process.wake_at().max(now + 1);
+            if wake_at < machine.wake_at {
+                machine.wake_at = wake_at;
+                self.schedule(wake_at - now, Event::Wake { broker: id, boot });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, id: usize, boot: u64, out: Out) {
+        let here = Endpoint::Broker(id);
+        match out {
+            Out::Send(to, message) => self.send(here, boot, to, message),
+            Out::Call { to, call, request, deadline_ms } => {
+                self.call(here, boot, to.0 as usize, call, request, deadline_ms);
+            }
+            Out::ReadLease(call) => {
+                let after = self.random.between(1, 10);
+                self.schedule(after, Event::LeaseReadArrives { broker: id, boot, call });
+            }
+            Out::WriteLease { call, base, change } => self.write_lease(id, boot, call, base, change),
+            Out::ProbeMember(broker) => self.probe(id, boot, broker, None),
+            Out::ProbeBroker(probe) => self.probe(id, boot, probe.broker_id, Some(probe)),
+            Out::After(after, input) => self.schedule(after, Event::Input { broker: id, boot, input }),
+            Out::Exit(Exit::Clean) => {
+                self.tally.note(Happening::CleanStop);
+                self.kill(id, Outage::ProcessDeath);
+                self.troubles.push((id, Trouble::Ended));
+            }
+            Out::Exit(Exit::Failed(reason)) => self.ended_badly(id, reason),
+            Out::Shown(shown) => {
+                if self.story.is_some()
+                    && let Some(line) = shown.line()
+                {
+                    self.tell(|| format!("{id} {line}"));
+                }
+                let outcome = self.oracle.shown(id, boot, &shown);
+                self.check(outcome);
+            }
+        }
+    }
+
+    fn probe(&mut self, id: usize, boot: u64, target: BrokerId, probe: Option<Probe>) {
+        let after = self.random.between(1, 20);
+        self.schedule(after, Event::ProbeArrives { broker: id, boot, target: target.0 as usize, probe });
+    }
+
+    // === network ===
+
+    pub(super) fn is_cut(&self, from: Endpoint, to: Endpoint) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    fn call(&mut self, caller: Endpoint, boot: u64, callee: usize, call: CallId, request: Request, deadline_ms: u64) {
+        self.calls.insert(call, Calling { caller, boot, callee });
+        self.schedule(deadline_ms, Event::CallFails { call });
+        self.send(caller, boot, Endpoint::Broker(callee), Message::Call(call, request));
+    }
+
+    fn send(&mut self, from: Endpoint, from_boot: u64, to: Endpoint, message: Message) {
+        let (loss, delay) = if self.healed { (0, 0) } else { (self.profile.loss, self.profile.delay) };
+        if self.random.per_mille(loss) {
+            self.tally.note(Happening::MessageLost);
+            self.lost(&message);
+            return;
+        }
+        let after = if self.random.per_mille(delay) { self.random.between(30, 5_000) } else { self.random.between(1, 3) };
+        self.schedule(after, Event::Deliver { from, from_boot, to, message });
+    }
+
+    /// The connection of a lost message breaks, sooner or later.
+    fn lost(&mut self, message: &Message) {
+        if let Message::Call(call, _) | Message::Return(call, _) = message {
+            let after = self.random.between(1, 1_500);
+            self.schedule(after, Event::CallFails { call: *call });
+        }
+    }
+
+    fn deliver(&mut self, from: Endpoint, from_boot: u64, to: Endpoint, message: Message) {
+        if self.is_cut(from, to) {
+            self.lost(&message);
+            return;
+        }
+        match to {
+            Endpoint::Broker(id) if self.machines[id].is_running() => {
+                let boot = self.machines[id].boot;
+                let input = match message {
+                    Message::Quorum(message) => Input::Quorum(quorum::Input::Received(message)),
+                    Message::Call(call, request) => Input::Called(from, call, request),
+                    Message::Return(call, answer) => match self.calls.remove(&call) {
+                        Some(calling) if calling.boot == boot => Input::Returned(call, answer),
+                        // Nobody waits for it any more; some of those who might take it all the same are there.
+                        None if call >> 40 == boot && matches!(answer, Answer::Replicate(_)) => {
+                            Input::Returned(call, answer)
+                        }
+                        _ => return,
+                    },
+                };
+                self.give(id, boot, input);
+            }
+            Endpoint::Broker(id) => {
+                if self.is_cut(to, from) {
+                    self.lost(&message);
+                    return;
+                }
+                if let Endpoint::Broker(sender) = from
+                    && self.machines[sender].boot == from_boot
+                {
+                    let input = Input::ConnectionLost(BrokerId(id as i32));
+                    self.schedule(1, Event::Input { broker: sender, boot: from_boot, input });
+                }
+                if let Message::Call(call, _) = message {
+                    self.schedule(1, Event::CallFails { call });
+                }
+            }
+            Endpoint::Client(client) => {
+                if let Message::Return(call, answer) = message
+                    && let Some(calling) = self.calls.remove(&call)
+                {
+                    let outs = self.clients[client].returned(self.now, calling.callee, call, answer);
+                    self.carry_out_for_client(client, outs);
+                }
+            }
+        }
+    }
+
+    fn call_fails(&mut self, call: CallId) {
+        let Some(calling) = self.calls.remove(&call) else { return };
+        match calling.caller {
+            Endpoint::Broker(id) => self.give(id, calling.boot, Input::CallFailed(call)),
+            Endpoint::Client(client) => {
+                let outs = self.clients[client].failed(self.now, call);
+                self.carry_out_for_client(client, outs);
+            }
+        }
+    }
+
+    // === clients ===
+
+    pub(super) fn add_client(&mut self, client: Client) {
+        self.clients.push(client);
+        self.schedule(1, Event::ClientWake { client: self.clients.len() - 1 });
+    }
+
+    fn carry_out_for_client(&mut self, client: usize, outs: Vec<ClientOut>) {
+        for out in outs {
+            match out {
+                ClientOut::Call { to, call, request, deadline_ms } => {
+                    self.call(Endpoint::Client(client), 0, to, call, request, deadline_ms);
+                }
+                ClientOut::Wake(after) => self.schedule(after.max(1), Event::ClientWake { client }),
+                ClientOut::Noted(noted) => {
+                    self.mix(noted.number());
+                    if self.story.is_some() {
+                        self.tell(|| format!("client {client}: {noted:?}"));
+                    }
+                    let outcome = self.oracle.noted(client, &noted);
+                    self.check(outcome);
+                }
+            }
+        }
+    }
+
+    // === Lease ===
+
+    fn is_lease_answer_lost(&mut self) -> bool {
+        let chance = if self.healed { 0 } else { self.profile.lease_loss };
+        self.random.per_mille(chance)
+    }
+
+    fn lease_write_arrives(
+        &mut self,
+        broker: usize,
+        boot: u64,
+        call: LeaseCall,
+        base: Option<&LeaseView>,
+        change: &LeaseChange,
+        answered: bool,
+    ) {
+        if self.lease_away {
+            return;
+        }
+        let outcome = self.lease.write(base, change);
+        if let WriteOutcome::Written(view) = &outcome {
+            self.mix(view.epoch as u64);
+            if base.is_none_or(|base| base.epoch < change.epoch) {
+                let line = format!("Lease epoch {} of {:?}", view.epoch, view.holder.as_ref().map(ToString::to_string));
+                self.tell(|| line);
+            }
+            let view = view.clone();
+            self.let_watches_see(&view);
+        }
+        if answered {
+            let after = self.random.between(1, 10);
+            let input = Input::Quorum(quorum::Input::LeaseWritten(call, Ok(outcome)));
+            self.schedule(after, Event::Input { broker, boot, input });
+        }
+    }
+
+    /// Watches tell it soon, late or never.
+    pub(super) fn let_watches_see(&mut self, view: &LeaseView) {
+        for id in 0..self.machines.len() {
+            if self.lease_cut.contains(&id) {
+                continue;
+            }
+            let roll = if self.healed { 500 } else { self.random.between(0, 999) };
+            let after = match roll {
+                0..50 => continue,
+                50..100 => self.random.between(500, 5_000),
+                _ => self.random.between(1, 30),
+            };
+            let (boot, input) = (self.machines[id].boot, Input::Quorum(quorum::Input::LeaseSeen(view.clone())));
+            self.schedule(after, Event::Input { broker: id, boot, input });
+        }
+    }
+
+    fn write_lease(&mut self, broker: usize, boot: u64, call: LeaseCall, base: Option<LeaseView>, change: LeaseChange) {
+        let unknown = |call| {
+            let outcome = WriteOutcome::Unknown("no answer in time".to_owned());
+            Input::Quorum(quorum::Input::LeaseWritten(call, Ok(outcome)))
+        };
+        let away = self.lease_away || self.lease_cut.contains(&broker);
+        if away && self.random.per_mille(500) {
+            let refused = Err("connection refused".to_owned());
+            let input = Input::Quorum(quorum::Input::LeaseWritten(call, refused));
+            self.schedule(1, Event::Input { broker, boot, input });
+            return;
+        }
+        self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input: unknown(call) });
+        if away || self.is_lease_answer_lost() {
+            // It may land all the same, perhaps long after.
+            if self.random.per_mille(600) {
+                self.tally.note(Happening::LeaseWriteWithoutAnswer);
+                let soon = self.random.per_mille(500);
+                let after = if soon { self.random.between(1, 50) } else { self.random.between(500, 15_000) };
+                self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: false });
+            }
+            return;
+        }
+        let after = self.random.between(1, 15);
+        self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: true });
+    }
+}
