@@ -349,12 +349,15 @@ impl World {
     fn lost_with(&self, id: usize) -> Option<Vec<ReplicaKey>> {
         let image = self.newest_image()?;
         let broker = BrokerId(id as i32);
-        let is_safe = |other: &BrokerId| *other != broker;
-        let lost = image.partitions_on(broker).filter(|(_, topic, partition)| {
+        // Who has lost power since it registered leaves ISR and ELR when it registers anew.
+        let is_safe = |other: &BrokerId| {
+            let registered = image.broker(*other).map(|registered| registered.boot_id.as_str());
+            *other != broker && registered == Some(self.machines[other.0 as usize].kernel().as_str())
+        };
+        let lost = image.partitions_on(broker).filter(|(_, _, partition)| {
             let in_sync = partition.isr.iter().chain(&partition.elr);
             let holds = partition.isr.contains(&broker) || partition.elr.contains(&broker);
-            let flushes = topic.overrides.contains_key("flush.messages");
-            holds && !flushes && !in_sync.copied().any(|other| is_safe(&other))
+            holds && !in_sync.copied().any(|other| is_safe(&other))
         });
         Some(lost.map(|(key, ..)| ReplicaKey { topic: key.topic, partition: key.partition }).collect())
     }
@@ -370,9 +373,10 @@ impl World {
         let Some(image) = self.newest_image() else { return };
         for key in self.lost_with(id).unwrap_or_default() {
             let at = odradek_metadata::PartitionKey { topic: key.topic, partition: key.partition };
-            let alone = image.partition(at).is_some_and(|partition| partition.replicas.len() == 1);
+            let is_sole = image.partition(at).is_some_and(|partition| partition.replicas.len() == 1);
+            let flushes = image.topic_by_id(key.topic).is_some_and(|t| t.overrides.contains_key("flush.messages"));
             self.may_be_leaderless.insert(key);
-            if alone {
+            if is_sole && !flushes {
                 self.oracle.records.excuse(key);
             }
         }

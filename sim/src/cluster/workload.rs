@@ -49,6 +49,11 @@ pub(super) enum Noted {
 }
 
 impl Noted {
+    /// Whether it is worth a line of the story.
+    pub(super) fn is_news(&self) -> bool {
+        matches!(self, Self::OutOfOrder { .. } | Self::OutOfRange { .. } | Self::Deletes(_))
+    }
+
     /// For the hash of the history.
     pub(super) fn number(&self) -> u64 {
         match self {

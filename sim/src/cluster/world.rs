@@ -37,7 +37,7 @@ pub(super) struct Machine {
     /// Counts processes; events for an earlier one are void.
     pub(super) boot: u64,
     /// Counts starts of the kernel.
-    pub(super) boot_id: u64,
+    boot_id: u64,
     pub(super) paused: bool,
     waiting: Vec<Input>,
     wake_at: u64,
@@ -49,6 +49,11 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// The boot id of the kernel that runs.
+    pub(super) fn kernel(&self) -> String {
+        format!("kernel-{}-{}", self.voter.broker_id, self.boot_id)
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.process.is_some()
     }
@@ -211,7 +216,7 @@ impl World {
             id: BrokerId(id as i32),
             voter: machine.voter,
             boot: machine.boot,
-            boot_id: format!("kernel-{id}-{}", machine.boot_id),
+            boot_id: machine.kernel(),
             brokers,
             seed,
         };
@@ -525,8 +530,8 @@ impl World {
                 ClientOut::Wake(after) => self.schedule(after.max(1), Event::ClientWake { client }),
                 ClientOut::Noted(noted) => {
                     self.mix(noted.number());
-                    if self.story.is_some() {
-                        self.tell(|| format!("client {client}: {noted:?}"));
+                    if self.story.is_some() && noted.is_news() {
+                        self.tell(|| format!("client {client}: {noted:x?}"));
                     }
                     let outcome = self.oracle.noted(client, &noted);
                     self.check(outcome);
