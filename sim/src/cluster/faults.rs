@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use odradek_coordination::Voter;
 use odradek_disk::Outage;
-use odradek_metadata::Image;
 use odradek_model::BrokerId;
 use odradek_replication::ReplicaKey;
 
@@ -339,15 +338,9 @@ impl World {
         processes.filter_map(leads).max().map(|(_, id)| id)
     }
 
-    /// The newest image that anybody knows to be committed.
-    pub(super) fn newest_image(&self) -> Option<Arc<Image>> {
-        let images = self.machines.iter().filter_map(|machine| machine.process.as_ref()).map(|p| p.newest());
-        images.max_by_key(|image| image.end_offset()).cloned()
-    }
-
     /// Partitions of which the broker has what nobody else is known to have in memory or on disk.
-    fn lost_with(&self, id: usize) -> Option<Vec<ReplicaKey>> {
-        let image = self.newest_image()?;
+    fn lost_with(&self, id: usize) -> Vec<ReplicaKey> {
+        let image = &self.newest_image;
         let broker = BrokerId(id as i32);
         // Who has lost power since it registered leaves ISR and ELR when it registers anew.
         let is_safe = |other: &BrokerId| {
@@ -359,19 +352,19 @@ impl World {
             let holds = partition.isr.contains(&broker) || partition.elr.contains(&broker);
             holds && !in_sync.copied().any(|other| is_safe(&other))
         });
-        Some(lost.map(|(key, ..)| ReplicaKey { topic: key.topic, partition: key.partition }).collect())
+        lost.map(|(key, ..)| ReplicaKey { topic: key.topic, partition: key.partition }).collect()
     }
 
     /// Whether every partition survives the broker's loss of what is not synced, and remains available.
     pub(super) fn may_lose_power(&self, id: usize) -> bool {
-        self.lost_with(id).is_some_and(|lost| lost.is_empty())
+        self.lost_with(id).is_empty()
     }
 
     /// From now on partitions may lack a leader for ever; those that this broker alone holds may lose records, since it
     /// leads them again whatever it has lost.
     pub(super) fn excuse_lost(&mut self, id: usize) {
-        let Some(image) = self.newest_image() else { return };
-        for key in self.lost_with(id).unwrap_or_default() {
+        let image = Arc::clone(&self.newest_image);
+        for key in self.lost_with(id) {
             let at = odradek_metadata::PartitionKey { topic: key.topic, partition: key.partition };
             let is_sole = image.partition(at).is_some_and(|partition| partition.replicas.len() == 1);
             let flushes = image.topic_by_id(key.topic).is_some_and(|t| t.overrides.contains_key("flush.messages"));

@@ -342,11 +342,6 @@ impl Process {
         self.node.member()
     }
 
-    /// The newest image that it knows to be committed.
-    pub(super) fn newest(&self) -> &Arc<Image> {
-        &self.newest
-    }
-
     /// Up to where it has applied the metadata.
     pub(super) fn applied_end(&self) -> Offset {
         self.applied.end_offset()

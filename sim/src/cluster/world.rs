@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use odradek_coordination::quorum::{self, LeaseCall};
 use odradek_coordination::{LeaseChange, LeaseView, Voter, WriteOutcome};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
-use odradek_metadata::{MetadataLog, Probe};
+use odradek_metadata::{Image, MetadataLog, Probe};
 use odradek_model::{BrokerId, DirectoryId};
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::folder::{DATA, METADATA};
 use super::message::{Answer, CallId, Endpoint, Message, Request};
 use super::oracle::{Oracle, Violation};
-use super::process::{Exit, Identity, Input, Out, Process};
+use super::process::{Exit, Identity, Input, Out, Process, Shown};
 use super::profile::Profile;
 use super::tally::{Happening, Tally};
 use super::workload::{Client, ClientOut};
@@ -115,6 +116,8 @@ pub(super) struct World {
     pub(super) hash: u64,
     pub(super) events: u64,
     pub(super) tally: Tally,
+    /// The newest image that anybody has known to be committed.
+    pub(super) newest_image: Arc<Image>,
     /// Partitions whose records were with a machine that lost power, and nowhere else.
     pub(super) may_be_leaderless: BTreeSet<ReplicaKey>,
     /// What calls for a reaction of whoever breaks things.
@@ -142,6 +145,7 @@ impl World {
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
             tally: Tally::default(),
+            newest_image: Arc::default(),
             may_be_leaderless: BTreeSet::new(),
             troubles: Vec::new(),
             queue: BTreeMap::new(),
@@ -412,6 +416,11 @@ impl World {
                     && let Some(line) = shown.line()
                 {
                     self.tell(|| format!("{id} {line}"));
+                }
+                if let Shown::Image(image) = &shown
+                    && image.end_offset() > self.newest_image.end_offset()
+                {
+                    self.newest_image = Arc::clone(image);
                 }
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);
