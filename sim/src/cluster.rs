@@ -9,11 +9,13 @@
 //! Producers with all acks, consumers and an administrator work all the while.
 //!
 //! # The budget
-//! Within it nothing acknowledged by all in sync may be lost, and after healing every partition has its leader and all
-//! its replicas: any number of killed, paused and stopped processes, and losses of power of machines as long as each
-//! partition has another replica in ISR or ELR, or forces records to the disk. [`Emphasis::Beyond`] loses power without
-//! that: then a partition of several replicas has no leader, so that the loss is seen, until a replica that has
-//! everything is back; only a sole replica leads again with what it has. Folders are not emptied here, nor bits turned.
+//! Nothing acknowledged by all in sync may be lost, and after healing every partition has its leader and all its
+//! replicas, after any number of killed, paused and stopped processes, and after a loss of power of one machine of a whole
+//! cluster, if each partition had another replica in sync and nothing else breaks until the machine is back.
+//!
+//! Losses of power beyond that (in every profile, most in [`Emphasis::Beyond`]) may leave a partition of several replicas
+//! without a leader, so that the loss is seen; whoever leads it must have everything all the same. Only a sole replica
+//! that does not force its records leads again with what it has. Folders are not emptied here, nor bits turned.
 //!
 //! What is not the product's: `process.rs` and its parts join the machines as the runtime and the server join them,
 //! because those hang on tasks and sockets; the data folder; clients. Groups are not part of it yet.

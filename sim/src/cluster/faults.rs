@@ -16,6 +16,11 @@ use super::world::{Trouble, World};
 
 /// How often the fall of the Lease waits for a quiet moment.
 const LEASE_FALL_ATTEMPTS: u32 = 10;
+/// How often a loss of power waits for one.
+const POWER_LOSS_ATTEMPTS: u32 = 20;
+/// After a loss of power that partitions are to survive nothing else breaks for so long: a session, and the way back into
+/// the ISR. What breaks before takes away what the machine without its memory hung on.
+const ALONE_MS: u64 = 8_000;
 
 /// What ends or comes later.
 #[derive(Debug)]
@@ -32,6 +37,15 @@ enum Later {
     Join(usize),
     /// The next broker of a rolling restart.
     Roll(usize),
+    /// A loss of power, unless it has to wait so often once more for a whole cluster.
+    PowerLoss(usize, u32),
+}
+
+impl Later {
+    /// Whether it breaks something.
+    fn breaks(&self) -> bool {
+        matches!(self, Self::KillIfRunning(..) | Self::LeaseFalls(_) | Self::Roll(_) | Self::PowerLoss(..))
+    }
 }
 
 /// See the module.
@@ -39,13 +53,15 @@ enum Later {
 pub(super) struct Faults {
     later: Vec<(u64, Later)>,
     next: u64,
+    /// Nothing breaks before.
+    quiet_until: u64,
     /// Brokers between an end and the start after it.
     returning: BTreeSet<usize>,
 }
 
 impl Faults {
     pub(super) fn new(world: &mut World) -> Self {
-        let mut faults = Self { later: Vec::new(), next: 0, returning: BTreeSet::new() };
+        let mut faults = Self { later: Vec::new(), next: 0, quiet_until: 0, returning: BTreeSet::new() };
         let (low, high) = world.profile.pause_ms;
         faults.next = world.now + world.random.between(low, high);
         for id in world.profile.brokers..world.machines.len() {
@@ -75,9 +91,15 @@ impl Faults {
         let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
         self.later = later;
         for (_, later) in due {
-            self.happen(world, later);
+            if now < self.quiet_until && later.breaks() {
+                self.later.push((self.quiet_until, later));
+            } else {
+                self.happen(world, later);
+            }
         }
-        if now >= self.next {
+        if now >= self.next && now < self.quiet_until {
+            self.next = self.quiet_until;
+        } else if now >= self.next {
             let (low, high) = world.profile.pause_ms;
             self.next = now + world.random.between(low, high);
             self.fault(world);
@@ -124,6 +146,7 @@ impl Faults {
                 world.machines[id].has_joined = true;
                 world.start(id);
             }
+            Later::PowerLoss(id, attempts) => self.power_loss(world, id, attempts),
             Later::Roll(id) => {
                 self.stop(world, id);
                 if id + 1 < world.profile.brokers {
@@ -205,20 +228,27 @@ impl Faults {
                 world.machines[id].disk.set_capacity(Some(0));
                 self.later(world, 50, 6_000, Later::DiskRoom(id));
             }
-            90..100 => self.power_loss(world, id),
+            90..100 => {
+                let waits = emphasis != Emphasis::Beyond && world.random.per_mille(600);
+                self.power_loss(world, id, if waits { POWER_LOSS_ATTEMPTS } else { 0 });
+            }
             _ => {}
         }
     }
 
-    fn power_loss(&mut self, world: &mut World, id: usize) {
+    /// With attempts it waits for a whole cluster; without, it comes when it comes, and partitions may end leaderless.
+    fn power_loss(&mut self, world: &mut World, id: usize, attempts: u32) {
         let outage = world.random.pick(&[Outage::PowerLoss, Outage::PowerLossOfAllUnsynced]);
         if world.may_lose_power(id) {
             world.tally.note(Happening::PowerLoss);
+            self.quiet_until = world.now + ALONE_MS;
             self.kill(world, id, outage);
-        } else if world.profile.emphasis == Emphasis::Beyond {
+        } else if attempts == 0 {
             world.tally.note(Happening::PowerLossBeyond);
             world.excuse_lost(id);
             self.kill(world, id, outage);
+        } else if attempts > 1 {
+            self.later(world, 50, 800, Later::PowerLoss(id, attempts - 1));
         }
     }
 
@@ -270,13 +300,10 @@ impl Faults {
     fn lease_falls(&mut self, world: &mut World, attempts: u32) {
         let Some(view) = world.lease.read() else { return };
         let voters: BTreeSet<Voter> = view.voters.iter().copied().collect();
-        let members = world.machines.iter().filter(|machine| machine.has_joined);
-        let quiet = world.cut.is_empty()
-            && !world.lease_away
-            && world.lease_cut.is_empty()
-            && members.clone().all(|machine| machine.is_running() && !machine.paused);
+        let quiet = world.is_quiet();
+        let mut members = world.machines.iter().filter(|machine| machine.has_joined);
         // Of a voter set that changes nobody knows the outcome yet.
-        let seen = members.clone().all(|machine| {
+        let seen = members.all(|machine| {
             machine.process.as_ref().is_some_and(|process| {
                 let known = process.voter_sets();
                 known.pending.is_empty() && known.newest.as_ref().is_some_and(|newest| newest.voters == voters)
@@ -338,38 +365,39 @@ impl World {
         processes.filter_map(leads).max().map(|(_, id)| id)
     }
 
-    /// Partitions of which the broker has what nobody else is known to have in memory or on disk.
-    fn lost_with(&self, id: usize) -> Vec<ReplicaKey> {
-        let image = &self.newest_image;
-        let broker = BrokerId(id as i32);
-        // Who has lost power since it registered leaves ISR and ELR when it registers anew.
+    /// Whether nothing is broken at present, as far as brokers and network go.
+    fn is_quiet(&self) -> bool {
+        let mut members = self.machines.iter().filter(|machine| machine.has_joined);
+        self.cut.is_empty()
+            && !self.lease_away
+            && self.lease_cut.is_empty()
+            && members.all(|machine| machine.is_running() && !machine.paused && !machine.is_full)
+    }
+
+    /// Whether every partition survives the broker's loss of what is not synced, and remains available: the cluster is
+    /// whole, and each has another replica in sync that has not lost power since it registered.
+    pub(super) fn may_lose_power(&self, id: usize) -> bool {
+        let (image, broker) = (&self.newest_image, BrokerId(id as i32));
         let is_safe = |other: &BrokerId| {
             let registered = image.broker(*other).map(|registered| registered.boot_id.as_str());
             *other != broker && registered == Some(self.machines[other.0 as usize].kernel().as_str())
         };
-        let lost = image.partitions_on(broker).filter(|(_, _, partition)| {
-            let in_sync = partition.isr.iter().chain(&partition.elr);
-            let holds = partition.isr.contains(&broker) || partition.elr.contains(&broker);
-            holds && !in_sync.copied().any(|other| is_safe(&other))
-        });
-        lost.map(|(key, ..)| ReplicaKey { topic: key.topic, partition: key.partition }).collect()
+        let has_another = |isr: &[BrokerId]| !isr.contains(&broker) || isr.iter().any(is_safe);
+        let members = self.machines.iter().filter(|machine| machine.has_joined).count();
+        self.is_quiet()
+            && self.controller().is_some()
+            && image.brokers().filter(|broker| broker.is_active()).count() == members
+            && image.partitions_on(broker).all(|(_, _, partition)| has_another(&partition.isr))
     }
 
-    /// Whether every partition survives the broker's loss of what is not synced, and remains available.
-    pub(super) fn may_lose_power(&self, id: usize) -> bool {
-        self.lost_with(id).is_empty()
-    }
-
-    /// From now on partitions may lack a leader for ever; those that this broker alone holds may lose records, since it
-    /// leads them again whatever it has lost.
+    /// From now on partitions of the broker may lack a leader for ever: it may be the last that had everything. Those of
+    /// which it has the only replica may lose records, since it leads them again whatever it has lost.
     pub(super) fn excuse_lost(&mut self, id: usize) {
         let image = Arc::clone(&self.newest_image);
-        for key in self.lost_with(id) {
-            let at = odradek_metadata::PartitionKey { topic: key.topic, partition: key.partition };
-            let is_sole = image.partition(at).is_some_and(|partition| partition.replicas.len() == 1);
-            let flushes = image.topic_by_id(key.topic).is_some_and(|t| t.overrides.contains_key("flush.messages"));
+        for (key, topic, partition) in image.partitions_on(BrokerId(id as i32)) {
+            let key = ReplicaKey { topic: key.topic, partition: key.partition };
             self.may_be_leaderless.insert(key);
-            if is_sole && !flushes {
+            if partition.replicas.len() == 1 && !topic.overrides.contains_key("flush.messages") {
                 self.oracle.records.excuse(key);
             }
         }

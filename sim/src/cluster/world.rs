@@ -420,10 +420,38 @@ impl World {
                 if let Shown::Image(image) = &shown
                     && image.end_offset() > self.newest_image.end_offset()
                 {
-                    self.newest_image = Arc::clone(image);
+                    let before = std::mem::replace(&mut self.newest_image, Arc::clone(image));
+                    if self.story.is_some() {
+                        self.tell_changes(&before);
+                    }
                 }
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);
+            }
+        }
+    }
+
+    /// What the newest metadata says that the image before did not.
+    fn tell_changes(&mut self, before: &Image) {
+        let image = Arc::clone(&self.newest_image);
+        for broker in image.brokers() {
+            if before.broker(broker.id) != Some(broker) {
+                let (epoch, active) = (broker.epoch, broker.is_active());
+                self.tell(|| format!("  broker {} epoch {epoch} active {active}", broker.id));
+            }
+        }
+        for topic in image.topics() {
+            let earlier = before.topic_by_id(topic.id);
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                if earlier.and_then(|earlier| earlier.partitions.get(index)) != Some(partition) {
+                    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+                    let (isr, elr, replicas) = (ids(&partition.isr), ids(&partition.elr), ids(&partition.replicas));
+                    let (leader, epochs) = (partition.leader, (partition.leader_epoch, partition.partition_epoch));
+                    self.tell(|| {
+                        let leader = leader.map(|leader| leader.0);
+                        format!("  {} {index}: {leader:?} {epochs:?} isr {isr:?} elr {elr:?} of {replicas:?}", topic.name)
+                    });
+                }
             }
         }
     }
