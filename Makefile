@@ -27,8 +27,13 @@ model: setup-base ## Searches the states of the coordination model, up to ODRADE
 	cargo test --locked --release -p odradek-sim --test model -- --ignored --nocapture
 
 .PHONY: sim
-sim: setup-base ## Runs 10,000 random histories of the quorum, then finds every planted mistake.
+sim: setup-base ## Runs 10,000 random histories of the quorum, then finds every planted mistake; 10,000 of whole clusters.
 	ODRADEK_SEEDS=$(or $(SEEDS),0..10000) cargo test --locked --release -p odradek-sim --test quorum -- --include-ignored --nocapture
+	ODRADEK_CLUSTER_SEEDS=$(or $(SEEDS),0..10000) cargo test --locked --release -p odradek-sim --test cluster -- --nocapture
+
+.PHONY: sim-mistakes
+sim-mistakes: setup-base ## Looks for every planted mistake of replicas and controller in histories of clusters.
+	cargo test --locked --release -p odradek-sim --test cluster -- --ignored --nocapture
 
 .PHONY: e2e
 e2e: setup-e2e images ## Scenarios on a real multi-node Kubernetes with real pods.

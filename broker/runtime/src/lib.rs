@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The composition of a broker: configuration, real clock, randomness and disk, threads, tasks, signals, shutdown.
-//! Only the two binaries (and tests) depend on it. It must not know requests: it gives each room what it needs and
+//! Only the two binaries, the simulation and tests depend on it. It must not know requests: it gives each room what it needs and
 //! keeps their handles.
 //!
 //! [`metadata_node`] and [`lifecycle`] are state machines and public for the simulation, which drives them as the threads

@@ -97,7 +97,10 @@ impl Folder {
     }
 
     /// Removes the folders of partitions that are not wanted here any more.
-    pub(super) fn remove_strays(&mut self, is_wanted: impl Fn(&TopicName, TopicId, i32) -> bool) -> Result<(), DiskError> {
+    pub(super) fn remove_strays(
+        &mut self,
+        is_wanted: impl Fn(&TopicName, TopicId, i32) -> bool,
+    ) -> Result<(), DiskError> {
         for entry in self.disk.list(Path::new(DATA))?.into_iter().filter(|entry| entry.is_dir) {
             if entry.name.ends_with("-delete") {
                 self.disk.remove_dir_all(&Path::new(DATA).join(entry.name))?;

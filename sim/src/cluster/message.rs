@@ -57,9 +57,16 @@ pub(super) enum Request {
     Replicate(Replicate),
     LeaderOffsets(Vec<Ask<OffsetsPlan>>),
     Metadata,
-    Produce { key: ReplicaKey, records: Bytes, acks: Acks },
+    Produce {
+        key: ReplicaKey,
+        records: Bytes,
+        acks: Acks,
+    },
     Consume(Consume),
-    LatestOffset { key: ReplicaKey, leader_epoch: LeaderEpoch },
+    LatestOffset {
+        key: ReplicaKey,
+        leader_epoch: LeaderEpoch,
+    },
 }
 
 /// What a client learns of a partition.

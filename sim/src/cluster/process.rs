@@ -75,9 +75,18 @@ pub(super) enum Input {
 pub(super) enum Out {
     Send(Endpoint, Message),
     /// A request; without an answer before the deadline it comes back as [`Input::CallFailed`].
-    Call { to: BrokerId, call: CallId, request: Request, deadline_ms: u64 },
+    Call {
+        to: BrokerId,
+        call: CallId,
+        request: Request,
+        deadline_ms: u64,
+    },
     ReadLease(LeaseCall),
-    WriteLease { call: LeaseCall, base: Option<LeaseView>, change: LeaseChange },
+    WriteLease {
+        call: LeaseCall,
+        base: Option<LeaseView>,
+        change: LeaseChange,
+    },
     ProbeMember(BrokerId),
     ProbeBroker(Probe),
     After(u64, Input),
@@ -107,15 +116,15 @@ pub(super) enum Shown {
 
 impl Shown {
     /// For the story.
-    pub(super) fn line(&self) -> Option<String> {
+    pub(super) fn line(&self) -> String {
         match self {
-            Self::Image(image) => Some(format!("knows the metadata up to {}", image.end_offset())),
+            Self::Image(image) => format!("knows the metadata up to {}", image.end_offset()),
             Self::Proposed(key, change) => {
                 let in_sync: Vec<_> = change.in_sync.iter().map(|member| member.broker.0).collect();
-                Some(format!("proposes {in_sync:?} for {} of {}", key.partition, key.topic))
+                format!("proposes {in_sync:?} for {} of {}", key.partition, key.topic)
             }
-            Self::Refused(key, _) => Some(format!("is refused for {} of {}", key.partition, key.topic)),
-            Self::Leads => Some("decides about the metadata".to_owned()),
+            Self::Refused(key, _) => format!("is refused for {} of {}", key.partition, key.topic),
+            Self::Leads => "decides about the metadata".to_owned(),
         }
     }
 }
@@ -156,6 +165,7 @@ impl Brokers for Heard {
 
 /// See the module.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of another part")]
 pub(super) struct Process {
     id: BrokerId,
     now: u64,
@@ -219,7 +229,11 @@ impl Process {
             controller.planted = Some(bug);
         }
         let settings = NodeSettings {
-            quorum: QuorumSettings { lease_poll_ms: 2_000, replace_voter_after_ms: 10_000, ..QuorumSettings::default() },
+            quorum: QuorumSettings {
+                lease_poll_ms: 2_000,
+                replace_voter_after_ms: 10_000,
+                ..QuorumSettings::default()
+            },
             controller,
             session_timeout_ms: SESSION_TIMEOUT_MS,
         };

@@ -37,8 +37,7 @@ pub enum Emphasis {
 
 impl Emphasis {
     /// All.
-    pub const ALL: [Self; 6] =
-        [Self::Calm, Self::Restarts, Self::Network, Self::Disks, Self::Churn, Self::Beyond];
+    pub const ALL: [Self; 6] = [Self::Calm, Self::Restarts, Self::Network, Self::Disks, Self::Churn, Self::Beyond];
 }
 
 /// See the module. Chances are per mille.
@@ -90,7 +89,7 @@ impl Profile {
         let calm = Self {
             emphasis,
             brokers,
-            joining: if brokers < 7 && random.per_mille(200) { 1 } else { 0 },
+            joining: usize::from(brokers < 7 && random.per_mille(200)),
             topics: 2,
             replicas,
             min_in_sync: if replicas == 3 { random.pick(&[2, 2, 2, 1]) } else { 1 },

@@ -231,7 +231,10 @@ impl Run {
             return Some("not all brokers are registered".to_owned());
         }
         if let Some((id, _)) = world.machines.iter().enumerate().find(|(_, machine)| {
-            machine.process.as_ref().is_none_or(|process| !process.serves() || process.applied_end() < image.end_offset())
+            machine
+                .process
+                .as_ref()
+                .is_none_or(|process| !process.serves() || process.applied_end() < image.end_offset())
         }) {
             return Some(format!("broker {id} does not serve, or is behind"));
         }

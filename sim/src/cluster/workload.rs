@@ -35,15 +35,36 @@ pub(super) enum ClientOut {
 #[derive(Clone, Debug)]
 pub(super) enum Noted {
     /// It sends records, which may be written from now on.
-    Attempted { key: ReplicaKey, values: Vec<u64> },
+    Attempted {
+        key: ReplicaKey,
+        values: Vec<u64>,
+    },
     /// Acknowledged by all in sync.
-    Acknowledged { key: ReplicaKey, base_offset: Offset, leader_epoch: LeaderEpoch, values: Vec<u64> },
+    Acknowledged {
+        key: ReplicaKey,
+        base_offset: Offset,
+        leader_epoch: LeaderEpoch,
+        values: Vec<u64>,
+    },
     /// An idempotent producer that had all it sent acknowledged was told that something before is missing.
-    OutOfOrder { key: ReplicaKey },
-    Read { key: ReplicaKey, leader_epoch: LeaderEpoch, high_watermark: Offset, records: Bytes },
+    OutOfOrder {
+        key: ReplicaKey,
+    },
+    Read {
+        key: ReplicaKey,
+        leader_epoch: LeaderEpoch,
+        high_watermark: Offset,
+        records: Bytes,
+    },
     /// A consumer was told that what comes after what it has read does not exist.
-    OutOfRange { key: ReplicaKey, offset: Offset },
-    Latest { key: ReplicaKey, offset: Offset },
+    OutOfRange {
+        key: ReplicaKey,
+        offset: Offset,
+    },
+    Latest {
+        key: ReplicaKey,
+        offset: Offset,
+    },
     /// From now on the topic may be gone.
     Deletes(TopicId),
 }

@@ -31,6 +31,7 @@ const PROBE_DEADLINE_MS: u64 = 500;
 
 /// A machine: a disk, and perhaps a process.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is another fault")]
 pub(super) struct Machine {
     pub(super) voter: Voter,
     pub(super) disk: SimulatedDisk,
@@ -69,11 +70,31 @@ pub(super) enum Trouble {
 
 #[derive(Debug)]
 enum Event {
-    Input { broker: usize, boot: u64, input: Input },
-    Deliver { from: Endpoint, from_boot: u64, to: Endpoint, message: Message },
-    CallFails { call: CallId },
-    ProbeArrives { broker: usize, boot: u64, target: usize, probe: Option<Probe> },
-    LeaseReadArrives { broker: usize, boot: u64, call: LeaseCall },
+    Input {
+        broker: usize,
+        boot: u64,
+        input: Input,
+    },
+    Deliver {
+        from: Endpoint,
+        from_boot: u64,
+        to: Endpoint,
+        message: Message,
+    },
+    CallFails {
+        call: CallId,
+    },
+    ProbeArrives {
+        broker: usize,
+        boot: u64,
+        target: usize,
+        probe: Option<Probe>,
+    },
+    LeaseReadArrives {
+        broker: usize,
+        boot: u64,
+        call: LeaseCall,
+    },
     LeaseWriteArrives {
         broker: usize,
         boot: u64,
@@ -82,8 +103,13 @@ enum Event {
         change: LeaseChange,
         answered: bool,
     },
-    Wake { broker: usize, boot: u64 },
-    ClientWake { client: usize },
+    Wake {
+        broker: usize,
+        boot: u64,
+    },
+    ClientWake {
+        client: usize,
+    },
 }
 
 /// A call without an answer yet.
@@ -231,7 +257,7 @@ impl World {
                 self.machines[id].process = Some(process);
                 self.give(id, self.machines[id].boot, Input::Tick);
             }
-            Err(reason) => self.ended_badly(id, reason),
+            Err(reason) => self.ended_badly(id, &reason),
         }
     }
 
@@ -266,7 +292,7 @@ impl World {
     }
 
     /// A process has ended by itself.
-    fn ended_badly(&mut self, id: usize, reason: String) {
+    fn ended_badly(&mut self, id: usize, reason: &str) {
         let excused = self.machines[id].disk.is_crashed() || self.machines[id].has_bad_disk;
         self.tell(|| format!("{id} ended: {reason}"));
         self.kill(id, Outage::ProcessDeath);
@@ -374,7 +400,7 @@ impl World {
         if self.machines[id].disk.is_crashed() {
             // Nobody hears of what it was about to do.
             self.tally.note(Happening::CrashInACall);
-            self.ended_badly(id, "its disk crashed".to_owned());
+            self.ended_badly(id, "its disk crashed");
             return;
         }
         for out in outs {
@@ -410,13 +436,9 @@ impl World {
                 self.kill(id, Outage::ProcessDeath);
                 self.troubles.push((id, Trouble::Ended));
             }
-            Out::Exit(Exit::Failed(reason)) => self.ended_badly(id, reason),
+            Out::Exit(Exit::Failed(reason)) => self.ended_badly(id, &reason),
             Out::Shown(shown) => {
-                if self.story.is_some()
-                    && let Some(line) = shown.line()
-                {
-                    self.tell(|| format!("{id} {line}"));
-                }
+                self.tell(|| format!("{id} {}", shown.line()));
                 if let Shown::Image(image) = &shown
                     && image.end_offset() > self.newest_image.end_offset()
                 {
@@ -449,7 +471,10 @@ impl World {
                     let (leader, epochs) = (partition.leader, (partition.leader_epoch, partition.partition_epoch));
                     self.tell(|| {
                         let leader = leader.map(|leader| leader.0);
-                        format!("  {} {index}: {leader:?} {epochs:?} isr {isr:?} elr {elr:?} of {replicas:?}", topic.name)
+                        format!(
+                            "  {} {index}: {leader:?} {epochs:?} isr {isr:?} elr {elr:?} of {replicas:?}",
+                            topic.name
+                        )
                     });
                 }
             }
@@ -480,7 +505,8 @@ impl World {
             self.lost(&message);
             return;
         }
-        let after = if self.random.per_mille(delay) { self.random.between(30, 5_000) } else { self.random.between(1, 3) };
+        let after =
+            if self.random.per_mille(delay) { self.random.between(30, 5_000) } else { self.random.between(1, 3) };
         self.schedule(after, Event::Deliver { from, from_boot, to, message });
     }
 

@@ -44,7 +44,8 @@ pub(in crate::cluster) fn entries(bytes: &[u8]) -> Vec<Entry> {
 pub(in crate::cluster) fn on_disk(disk: &SimulatedDisk, folder: &Path) -> Vec<Entry> {
     let Ok(listed) = disk.list(folder) else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in listed.into_iter().filter(|entry| entry.name.ends_with(".log")) {
+    let is_segment = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "log");
+    for entry in listed.into_iter().filter(|entry| is_segment(&entry.name)) {
         let file = disk.open(&folder.join(&entry.name), OpenMode::Read).expect("it is listed");
         let mut bytes = Vec::new();
         file.read_append(&mut bytes, entry.len as usize, 0).expect("it can be read");

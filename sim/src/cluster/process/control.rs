@@ -111,7 +111,8 @@ impl Process {
     pub(super) fn take_image_soon(&mut self) {
         if self.has_recovered && !self.takes_image && self.newest.end_offset() > self.applied.end_offset() {
             self.takes_image = true;
-            let after = if self.random.per_mille(50) { self.random.between(20, 800) } else { self.random.between(0, 4) };
+            let after =
+                if self.random.per_mille(50) { self.random.between(20, 800) } else { self.random.between(0, 4) };
             self.out.push(Out::After(after, Input::TakeImage));
         }
     }
@@ -198,21 +199,18 @@ impl Process {
             return;
         }
         let controller = self.node.member().controller.holder.map(|holder| holder.broker_id);
-        match controller.filter(|controller| *controller != self.id) {
-            Some(controller) => {
-                let request = match question {
-                    Question::Decide(command) => Request::Decide(command),
-                    Question::Heartbeat(heartbeat) => Request::Heartbeat(heartbeat),
-                };
-                self.call(controller, request, Purpose::Own(own), CONTROLLER_DEADLINE_MS);
-            }
-            None => {
-                let said = match question {
-                    Question::Decide(_) => Said::Decided(None),
-                    Question::Heartbeat(_) => Said::Heartbeat(None),
-                };
-                self.said(own, said);
-            }
+        if let Some(controller) = controller.filter(|controller| *controller != self.id) {
+            let request = match question {
+                Question::Decide(command) => Request::Decide(command),
+                Question::Heartbeat(heartbeat) => Request::Heartbeat(heartbeat),
+            };
+            self.call(controller, request, Purpose::Own(own), CONTROLLER_DEADLINE_MS);
+        } else {
+            let said = match question {
+                Question::Decide(_) => Said::Decided(None),
+                Question::Heartbeat(_) => Said::Heartbeat(None),
+            };
+            self.said(own, said);
         }
     }
 

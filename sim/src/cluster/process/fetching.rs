@@ -208,12 +208,7 @@ impl Process {
         }
     }
 
-    fn take_fetched(
-        &mut self,
-        key: ReplicaKey,
-        plan: &odradek_partition::FetchPlan,
-        answer: FetchAnswer,
-    ) -> Outcome {
+    fn take_fetched(&mut self, key: ReplicaKey, plan: &odradek_partition::FetchPlan, answer: FetchAnswer) -> Outcome {
         let wall_ms = self.wall_ms();
         let bytes = if let FetchAnswer::Records { records, .. } = &answer { records.len() } else { 0 };
         let Some(replica) = self.replicas.get_mut(&key) else { return Outcome::Failed { bytes } };

@@ -142,12 +142,11 @@ impl Process {
             Some(leader) if leader == id => {
                 let (replicas, in_sync) = (image.replicas.clone(), image.isr.clone());
                 let leadership = Leadership { leader_epoch, partition_epoch, replicas, in_sync };
-                match replica.partition.lead(leadership, now) {
-                    Ok(more) => effects.extend(more),
-                    Err(_) => {
-                        effects.extend(replica.partition.resign());
-                        replica.undecided = true;
-                    }
+                if let Ok(more) = replica.partition.lead(leadership, now) {
+                    effects.extend(more);
+                } else {
+                    effects.extend(replica.partition.resign());
+                    replica.undecided = true;
                 }
             }
             Some(leader) => {
@@ -334,12 +333,11 @@ impl Process {
         for Proposal { key, change } in &batch.proposals {
             self.out.push(Out::Shown(Shown::Proposed(*key, change.clone())));
         }
-        match self.proposal(&batch) {
-            Some(command) => self.ask_for_isr(command, Own::Propose(batch.proposals)),
-            None => {
-                self.proposals.finished();
-                self.proposals_answered(batch.proposals, None);
-            }
+        if let Some(command) = self.proposal(&batch) {
+            self.ask_for_isr(command, Own::Propose(batch.proposals));
+        } else {
+            self.proposals.finished();
+            self.proposals_answered(batch.proposals, None);
         }
         true
     }

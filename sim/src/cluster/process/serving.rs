@@ -28,8 +28,20 @@ const LOOKS: usize = 3;
 /// A request that waits.
 #[derive(Debug)]
 pub(super) enum Parked {
-    Replicate { from: Endpoint, call: CallId, fetch: Replicate, tokens: Vec<(ReplicaKey, WaitToken)>, until: u64 },
-    Consume { from: Endpoint, call: CallId, fetch: Consume, token: WaitToken, until: u64 },
+    Replicate {
+        from: Endpoint,
+        call: CallId,
+        fetch: Replicate,
+        tokens: Vec<(ReplicaKey, WaitToken)>,
+        until: u64,
+    },
+    Consume {
+        from: Endpoint,
+        call: CallId,
+        fetch: Consume,
+        token: WaitToken,
+        until: u64,
+    },
     Produce {
         from: Endpoint,
         call: CallId,

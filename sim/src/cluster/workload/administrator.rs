@@ -19,11 +19,14 @@ const PASSING: &str = "passing";
 /// No more of them at once.
 const PASSING_MAX: usize = 3;
 
+/// Names and values.
+type Settings = Vec<(String, Option<String>)>;
+
 /// What it is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::cluster) struct Plan {
     /// Topics to make: name, settings.
-    pub(in crate::cluster) topics: Vec<(String, Vec<(String, Option<String>)>)>,
+    pub(in crate::cluster) topics: Vec<(String, Settings)>,
     pub(in crate::cluster) partitions: i32,
     pub(in crate::cluster) replicas: i16,
     /// Shortest and longest pause between two changes.
@@ -81,7 +84,7 @@ impl Administrator {
         TopicId(Uuid::from_u128((u128::from(high) << 64) | u128::from(low | 1)))
     }
 
-    fn new_topic(&mut self, name: String, partitions: i32, settings: Vec<(String, Option<String>)>) -> Command {
+    fn new_topic(&mut self, name: String, partitions: i32, settings: Settings) -> Command {
         let (id, replication_factor) = (self.topic_id(), self.plan.replicas);
         let topic = NewTopic { name, id, partitions, replication_factor, assignments: Vec::new(), settings };
         let placement_seed = self.knowledge.random.number();
@@ -118,7 +121,8 @@ impl Administrator {
             return;
         }
         let place = self.knowledge.random.number() as usize % known.len();
-        let (key, seen): (ReplicaKey, _) = known.iter().nth(place).map(|(key, seen)| (*key, seen.clone())).expect("one");
+        let (key, seen): (ReplicaKey, _) =
+            known.iter().nth(place).map(|(key, seen)| (*key, seen.clone())).expect("one");
         let passing = known.values().filter(|seen| seen.topic.starts_with(PASSING) && seen.key.partition == 0);
         let passing: Vec<_> = passing.map(|seen| (seen.topic.to_string(), seen.key.topic)).collect();
         let partitions = known.keys().filter(|other| other.topic == key.topic).count();
@@ -150,8 +154,7 @@ impl Administrator {
                 let cancels = self.knowledge.random.per_mille(150);
                 let replicas = (!cancels).then(|| self.some_brokers());
                 let wish = Reassignment { topic, partition: key.partition, replicas };
-                let command =
-                    AlterReassignments { reassignments: vec![wish], allow_replication_factor_change: true };
+                let command = AlterReassignments { reassignments: vec![wish], allow_replication_factor_change: true };
                 self.ask(brokers, Command::AlterReassignments(command), Asked::Change("reassignment"), outs);
             }
         }

@@ -107,9 +107,10 @@ impl Producer {
                 self.new_batch(now, key, &mut outs);
             }
         }
-        let due = self.lanes.iter().filter(|(_, lane)| {
-            lane.batch.as_ref().is_some_and(|batch| batch.call.is_none() && batch.due <= now)
-        });
+        let due = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.batch.as_ref().is_some_and(|batch| batch.call.is_none() && batch.due <= now));
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.send(now, key, &mut outs);
         }
