@@ -10,6 +10,7 @@ use odradek_model::BrokerId;
 use odradek_replication::ReplicaKey;
 
 use super::message::Endpoint;
+use super::process::Process;
 use super::profile::Emphasis;
 use super::tally::Happening;
 use super::world::{Trouble, World};
@@ -182,6 +183,7 @@ impl Faults {
         let dwells = world.random.per_mille(600);
         let roll = match emphasis {
             Emphasis::Restarts if dwells => world.random.between(0, 44),
+            Emphasis::Elections if dwells => world.random.between(0, 30),
             Emphasis::Network if dwells => world.random.between(45, 74),
             Emphasis::Disks | Emphasis::Beyond if dwells => world.random.between(75, 99),
             _ => world.random.between(0, 99),
@@ -358,9 +360,7 @@ fn disk_room(world: &mut World, id: usize) {
 impl World {
     /// The broker that decides about the metadata, if one does.
     pub(super) fn controller(&self) -> Option<usize> {
-        let leads = |(id, process): (usize, &super::process::Process)| {
-            process.leads().then(|| (process.member().controller.epoch, id))
-        };
+        let leads = |(id, process): (usize, &Process)| process.leads().then(|| (process.member().controller.epoch, id));
         let processes = self.machines.iter().enumerate().filter_map(|(id, m)| m.process.as_ref().map(|p| (id, p)));
         processes.filter_map(leads).max().map(|(_, id)| id)
     }
@@ -386,6 +386,8 @@ impl World {
         let members = self.machines.iter().filter(|machine| machine.has_joined).count();
         self.is_quiet()
             && self.controller().is_some()
+            // Whoever serves is registered; an earlier process of it no more.
+            && self.machines.iter().filter_map(|machine| machine.process.as_ref()).all(Process::serves)
             && image.brokers().filter(|broker| broker.is_active()).count() == members
             && image.partitions_on(broker).all(|(_, _, partition)| has_another(&partition.isr))
     }

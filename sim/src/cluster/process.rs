@@ -204,6 +204,7 @@ pub(super) struct Process {
     next_lag_tick: u64,
     next_checkpoint: u64,
     lag_ms: u64,
+    image_lag: u64,
     led: bool,
     out: Vec<Out>,
 }
@@ -293,6 +294,7 @@ impl Process {
             next_lag_tick: now,
             next_checkpoint: now + CHECKPOINT_INTERVAL_MS,
             lag_ms: profile.lag_ms as u64,
+            image_lag: profile.image_lag,
             led: false,
             out: Vec::new(),
         })

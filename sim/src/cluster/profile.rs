@@ -31,13 +31,16 @@ pub enum Emphasis {
     Disks,
     /// Replicas move, leaders are elected, topics come and go.
     Churn,
+    /// Leaders change all the time, some brokers hear of it late, and messages of earlier reigns arrive.
+    Elections,
     /// More breaks than the cluster can bear: what is lost must be seen to be lost.
     Beyond,
 }
 
 impl Emphasis {
     /// All.
-    pub const ALL: [Self; 6] = [Self::Calm, Self::Restarts, Self::Network, Self::Disks, Self::Churn, Self::Beyond];
+    pub const ALL: [Self; 7] =
+        [Self::Calm, Self::Restarts, Self::Network, Self::Disks, Self::Churn, Self::Elections, Self::Beyond];
 }
 
 /// See the module. Chances are per mille.
@@ -71,6 +74,10 @@ pub struct Profile {
     pub lag_ms: i64,
     /// Shortest and longest pause between two commands of the administrator.
     pub admin_ms: (u64, u64),
+    /// Chance that a broker takes an image over late.
+    pub image_lag: u64,
+    /// Whether the administrator does little but move leaders.
+    pub moves_leaders: bool,
     /// The mistake.
     pub planted: Option<Planted>,
 }
@@ -101,6 +108,8 @@ impl Profile {
             lease_loss: 10,
             lag_ms: random.pick(&[1_500, 4_000, 10_000]),
             admin_ms: (2_000, 8_000),
+            image_lag: 50,
+            moves_leaders: false,
             planted: None,
         };
         match emphasis {
@@ -108,6 +117,18 @@ impl Profile {
             Emphasis::Restarts => Self { pause_ms: (200, 2_500), ..calm },
             Emphasis::Network => Self { pause_ms: (300, 3_000), loss: 10, delay: 30, lease_loss: 100, ..calm },
             Emphasis::Disks | Emphasis::Beyond => Self { pause_ms: (300, 3_000), ..calm },
+            Emphasis::Elections => Self {
+                brokers: calm.replicas.max(2),
+                replicas: calm.replicas.max(2),
+                joining: 0,
+                lag_ms: random.pick(&[300, 1_500]),
+                delay: 60,
+                image_lag: 300,
+                moves_leaders: true,
+                admin_ms: (50, 500),
+                pause_ms: (200, 2_000),
+                ..calm
+            },
             Emphasis::Churn => Self { admin_ms: (100, 1_500), pause_ms: (500, 4_000), ..calm },
         }
     }

@@ -121,6 +121,7 @@ impl Run {
             topics: topics.collect(),
             partitions: 2,
             replicas: profile.replicas as i16,
+            moves_leaders: profile.moves_leaders,
             pause_ms: profile.admin_ms,
             brokers: self.world.machines.len(),
         };

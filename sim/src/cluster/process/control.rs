@@ -111,8 +111,11 @@ impl Process {
     pub(super) fn take_image_soon(&mut self) {
         if self.has_recovered && !self.takes_image && self.newest.end_offset() > self.applied.end_offset() {
             self.takes_image = true;
-            let after =
-                if self.random.per_mille(50) { self.random.between(20, 800) } else { self.random.between(0, 4) };
+            let after = if self.random.per_mille(self.image_lag) {
+                self.random.between(20, 1_500)
+            } else {
+                self.random.between(0, 4)
+            };
             self.out.push(Out::After(after, Input::TakeImage));
         }
     }

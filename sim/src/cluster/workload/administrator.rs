@@ -31,6 +31,8 @@ pub(in crate::cluster) struct Plan {
     pub(in crate::cluster) replicas: i16,
     /// Shortest and longest pause between two changes.
     pub(in crate::cluster) pause_ms: (u64, u64),
+    /// Whether it does little but move leaders.
+    pub(in crate::cluster) moves_leaders: bool,
     /// How many brokers there will be.
     pub(in crate::cluster) brokers: usize,
 }
@@ -127,7 +129,9 @@ impl Administrator {
         let passing: Vec<_> = passing.map(|seen| (seen.topic.to_string(), seen.key.topic)).collect();
         let partitions = known.keys().filter(|other| other.topic == key.topic).count();
         let topic = seen.topic.to_string();
-        match self.knowledge.random.between(0, 9) {
+        let choice = self.knowledge.random.between(0, 9);
+        let choice = if self.plan.moves_leaders && choice < 4 { choice + 4 } else { choice };
+        match choice {
             0 | 1 if passing.len() < PASSING_MAX => {
                 // A name may come again.
                 self.names += 1;
