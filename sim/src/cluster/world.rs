@@ -443,6 +443,7 @@ impl World {
                     && image.end_offset() > self.newest_image.end_offset()
                 {
                     let before = std::mem::replace(&mut self.newest_image, Arc::clone(image));
+                    self.note_doubtful(&before);
                     if self.story.is_some() {
                         self.tell_changes(&before);
                     }
@@ -451,6 +452,27 @@ impl World {
                 self.check(outcome);
             }
         }
+    }
+
+    /// Partitions that come into the hands of a machine that has lost power, before the controller knows of it, may lose
+    /// their leader with its next registration.
+    fn note_doubtful(&mut self, before: &Image) {
+        let image = Arc::clone(&self.newest_image);
+        let lost_power = |broker: &BrokerId| {
+            let registered = image.broker(*broker).map(|registered| registered.boot_id.as_str());
+            registered != Some(self.machines[broker.0 as usize].kernel().as_str())
+        };
+        let mut doubtful = Vec::new();
+        for topic in image.topics() {
+            let earlier = before.topic_by_id(topic.id);
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                let same = earlier.and_then(|earlier| earlier.partitions.get(index));
+                if !same.is_some_and(|same| Arc::ptr_eq(same, partition)) && partition.isr.iter().any(lost_power) {
+                    doubtful.push(ReplicaKey { topic: topic.id, partition: index as i32 });
+                }
+            }
+        }
+        self.may_be_leaderless.extend(doubtful);
     }
 
     /// What the newest metadata says that the image before did not.
