@@ -210,7 +210,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Opens what is on the disk. `None` if the disk crashes meanwhile.
+    /// Opens what is on the disk, or says what the disk refused.
     pub(super) fn start(identity: Identity, profile: &Profile, disk: &SimulatedDisk, now: u64) -> Result<Self, String> {
         let Identity { id, voter, boot, boot_id, brokers, seed } = identity;
         let text = |error: &dyn std::fmt::Display| error.to_string();

@@ -355,10 +355,9 @@ impl World {
             Event::CallFails { call } => self.call_fails(call),
             Event::ProbeArrives { broker, boot, target, probe } => {
                 let (there, here) = (Endpoint::Broker(target), Endpoint::Broker(broker));
-                let answers = self.machines[target].is_running() && !self.machines[target].paused;
                 let reached = !self.is_cut(here, there) && !self.is_cut(there, here);
                 // A kernel answers for a paused process.
-                let accepted = reached && (answers || self.machines[target].is_running());
+                let accepted = reached && self.machines[target].is_running();
                 let after = if reached { 1 } else { PROBE_DEADLINE_MS };
                 let input = match probe {
                     Some(probe) => Input::ProbeFinished(probe, accepted),
