@@ -11,9 +11,10 @@ use bytes::Bytes;
 use odradek_coordination::Holder;
 use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSets};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
-use odradek_metadata::records::{ControllerChangeRecord, TopicRecord};
-use odradek_metadata::{Image, MetadataBatch, MetadataLog, MetadataLogError, Record};
+use odradek_metadata::records::TopicRecord;
+use odradek_metadata::{Image, MetadataBatch, MetadataLog, Record};
 use odradek_model::{ControllerEpoch, Offset};
+use odradek_runtime::metadata_node::{QuorumLog, QuorumLogError};
 
 use super::{MemoryDisk, MemoryStorage};
 
@@ -53,8 +54,8 @@ impl StorageError for StoreError {
     }
 }
 
-impl From<MetadataLogError> for StoreError {
-    fn from(error: MetadataLogError) -> Self {
+impl From<QuorumLogError> for StoreError {
+    fn from(error: QuorumLogError) -> Self {
         Self { text: error.to_string(), fatal: error.is_fatal() }
     }
 }
@@ -159,51 +160,26 @@ fn number(record: &Record) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// The real metadata log as storage of a member, with the image of what is committed, as a broker keeps it.
+/// The broker's own storage of a member, with the image of what is committed, as a broker keeps it.
 #[derive(Debug)]
 pub(super) struct LogStorage {
-    log: MetadataLog,
-    promise: Promise,
-    voter_sets: VoterSets,
+    log: QuorumLog,
     image: Image,
 }
 
 impl LogStorage {
     fn new(log: MetadataLog) -> Self {
-        let promise = Promise { epoch: log.promised().epoch, holder: log.promised().holder.parse().ok() };
-        let voter_sets = VoterSets::decode(&log.promised().voters).expect("what was stored");
+        let log = QuorumLog::new(log).expect("what was stored");
         let image = log.committed_image().expect("a snapshot");
-        Self { log, promise, voter_sets, image }
+        Self { log, image }
     }
 
     fn apply(&mut self, end: Offset) {
         if self.image.end_offset() < self.log.start().end {
             self.image = self.log.committed_image().expect("a snapshot");
         }
-        while self.image.end_offset() < end {
-            for batch in self.log.read(self.image.end_offset(), 1 << 20).expect("reads") {
-                if batch.base_offset < end {
-                    for record in batch.records().expect("records") {
-                        self.image.apply_mut(batch.epoch, &record).expect("committed records fit");
-                    }
-                }
-            }
-        }
+        self.log.apply(&mut self.image, end).expect("committed records fit");
     }
-}
-
-fn position(position: odradek_metadata::LogPosition) -> LogPosition {
-    LogPosition { epoch: position.epoch, end: position.end }
-}
-
-fn to_log(batch: &LogBatch) -> MetadataBatch {
-    let (epoch, base_offset, end_offset) = (batch.epoch, batch.base_offset, batch.end_offset);
-    MetadataBatch { epoch, base_offset, end_offset, bytes: batch.bytes.clone() }
-}
-
-fn of_log(batch: MetadataBatch) -> LogBatch {
-    let MetadataBatch { epoch, base_offset, end_offset, bytes } = batch;
-    LogBatch { epoch, base_offset, end_offset, bytes }
 }
 
 impl QuorumStorage for Storage {
@@ -213,60 +189,49 @@ impl QuorumStorage for Storage {
     fn position(&self) -> LogPosition {
         match self {
             Self::Memory(memory) => memory.position(),
-            Self::Log(storage) => position(storage.log.position()),
+            Self::Log(storage) => storage.log.position(),
         }
     }
 
     fn start(&self) -> LogPosition {
         match self {
             Self::Memory(memory) => memory.start(),
-            Self::Log(storage) => position(storage.log.start()),
+            Self::Log(storage) => storage.log.start(),
         }
     }
 
     fn epoch_end(&self, epoch: ControllerEpoch) -> LogPosition {
         match self {
             Self::Memory(memory) => memory.epoch_end(epoch),
-            Self::Log(storage) => position(storage.log.epoch_end(epoch)),
+            Self::Log(storage) => storage.log.epoch_end(epoch),
         }
     }
 
     fn promised(&self) -> &Promise {
         match self {
             Self::Memory(memory) => memory.promised(),
-            Self::Log(storage) => &storage.promise,
+            Self::Log(storage) => storage.log.promised(),
         }
     }
 
     fn promise(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<bool, StoreError> {
         match self {
             Self::Memory(memory) => never(memory.promise(epoch, holder)),
-            Self::Log(storage) => {
-                let promise = odradek_metadata::Promise { epoch, holder: holder.to_string(), voters: Vec::new() };
-                let kept = storage.log.promise(promise)?;
-                if kept {
-                    storage.promise = Promise { epoch, holder: Some(holder.clone()) };
-                }
-                Ok(kept)
-            }
+            Self::Log(storage) => Ok(storage.log.promise(epoch, holder)?),
         }
     }
 
     fn voter_sets(&self) -> &VoterSets {
         match self {
             Self::Memory(memory) => memory.voter_sets(),
-            Self::Log(storage) => &storage.voter_sets,
+            Self::Log(storage) => storage.log.voter_sets(),
         }
     }
 
     fn store_voter_sets(&mut self, sets: VoterSets) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => never(memory.store_voter_sets(sets)),
-            Self::Log(storage) => {
-                storage.log.store_voters(&sets.encode())?;
-                storage.voter_sets = sets;
-                Ok(())
-            }
+            Self::Log(storage) => Ok(storage.log.store_voter_sets(sets)?),
         }
     }
 
@@ -287,39 +252,28 @@ impl QuorumStorage for Storage {
     fn append_epoch_record(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => never(memory.append_epoch_record(epoch, holder)),
-            Self::Log(storage) => {
-                let record = ControllerChangeRecord {
-                    controller_epoch: epoch,
-                    broker_id: holder.broker_id.0,
-                    incarnation: holder.incarnation.clone(),
-                };
-                storage.log.append(epoch, &[record.into()])?;
-                Ok(())
-            }
+            Self::Log(storage) => Ok(storage.log.append_epoch_record(epoch, holder)?),
         }
     }
 
     fn append_batches(&mut self, batches: &[LogBatch]) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => never(memory.append_batches(batches)),
-            Self::Log(storage) => Ok(storage.log.append_batches(&batches.iter().map(to_log).collect::<Vec<_>>())?),
+            Self::Log(storage) => Ok(storage.log.append_batches(batches)?),
         }
     }
 
     fn read(&self, from: Offset, max_bytes: usize) -> Result<Vec<LogBatch>, StoreError> {
         match self {
             Self::Memory(memory) => never(memory.read(from, max_bytes)),
-            Self::Log(storage) => Ok(storage.log.read(from, max_bytes)?.into_iter().map(of_log).collect()),
+            Self::Log(storage) => Ok(storage.log.read(from, max_bytes)?),
         }
     }
 
     fn truncate_to(&mut self, end: Offset) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => never(memory.truncate_to(end)),
-            Self::Log(storage) => {
-                storage.log.truncate_to(end).map_err(|error| StoreError { text: error.to_string(), fatal: true })?;
-                Ok(())
-            }
+            Self::Log(storage) => Ok(storage.log.truncate_to(end)?),
         }
     }
 
@@ -341,7 +295,8 @@ impl QuorumStorage for Storage {
         match self {
             Self::Memory(memory) => never(memory.install_snapshot(bytes)),
             Self::Log(storage) => {
-                storage.image = storage.log.install_snapshot(bytes)?;
+                storage.log.install_snapshot(bytes)?;
+                storage.image = storage.log.committed_image()?;
                 Ok(())
             }
         }

@@ -98,10 +98,15 @@ impl QuorumLog {
     /// # Errors
     /// [`QuorumLogError::Log`]
     pub fn write_snapshot_if_due(&mut self, image: &Image) -> Result<(), QuorumLogError> {
-        if self.log.snapshot_due() {
-            self.log.write_snapshot(image)?;
-        }
-        Ok(())
+        if self.log.snapshot_due() { self.write_snapshot(image) } else { Ok(()) }
+    }
+
+    /// As [`Self::write_snapshot_if_due`], due or not.
+    ///
+    /// # Errors
+    /// [`QuorumLogError::Log`]
+    pub fn write_snapshot(&mut self, image: &Image) -> Result<(), QuorumLogError> {
+        Ok(self.log.write_snapshot(image)?)
     }
 }
 
