@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The log on a disk that crashes at every call, loses what was not synced, rots and fills up.
 
+mod positions;
+
 use std::path::Path;
 use std::sync::Arc;
 
