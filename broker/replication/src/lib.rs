@@ -5,6 +5,7 @@
 //! - [`fetcher_of`] gives each followed partition to one [`Fetcher`]: one per leader and [`Lane`].
 //! - [`Fetcher`] makes the next request from the partitions that are due, and takes note of what became of each.
 //! - [`Throttle`] bounds the bytes per second of partitions that a reassignment adds.
+//! - [`Confirmations`] asks the replicas of partitions that this broker leads whether a later leader is known.
 //! - [`Proposals`] gathers the ISR changes that this broker's leaders propose: one command at a time.
 //!
 //! # How to drive a fetcher
@@ -15,6 +16,7 @@
 //!
 //! Time is a parameter. Invariant: must not know the wire, tasks, logs, or how metadata travels.
 
+mod confirmations;
 mod fetcher;
 mod lane;
 mod proposals;
@@ -22,6 +24,7 @@ mod proposals;
 mod scenarios;
 mod throttle;
 
+pub use confirmations::{Confirmations, Confirmed, Question, READ_WAIT_MS, ReadToken, Turn};
 pub use fetcher::{Ask, FetchSettings, Fetcher, Next, Outcome};
 pub use lane::{FetcherId, Lane, fetcher_of};
 use odradek_model::TopicId;

@@ -106,9 +106,12 @@ impl Broker {
         self.newest_image.set(Arc::clone(image));
         // A fetch names this broker's registration.
         self.fetch(&changes, &taken);
+        self.replication.leadership_changed();
         if brokers_changed {
-            // Who is gone holds nothing back any more.
-            self.tick_leaders();
+            // Who is gone holds nothing back any more, and who is back may join.
+            for replica in self.replicas.all() {
+                replica.brokers_changed();
+            }
         }
         if !deleted.is_empty() {
             let deleted: Vec<_> = deleted.iter().map(|(name, id)| (&**name, *id)).collect();

@@ -95,7 +95,10 @@ pub(super) fn begin(
             let request: EnvelopeRequest = request.body()?;
             envelope(dispatcher, header, request, charge, &peer)
         }
-        PrivateApiKey::Quorum | PrivateApiKey::Challenge | PrivateApiKey::Introduce => Err(CloseReason::UnknownRequest),
+        PrivateApiKey::Quorum
+        | PrivateApiKey::Challenge
+        | PrivateApiKey::Introduce
+        | PrivateApiKey::ConfirmLeadership => Err(CloseReason::UnknownRequest),
     }
 }
 

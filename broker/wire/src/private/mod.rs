@@ -11,6 +11,7 @@
 mod allocate_producer_ids;
 mod alter_partition;
 mod broker_heartbeat;
+mod confirm_leadership;
 mod controller_answer;
 mod envelope;
 mod header;
@@ -22,6 +23,7 @@ mod register_broker;
 pub use allocate_producer_ids::*;
 pub use alter_partition::*;
 pub use broker_heartbeat::*;
+pub use confirm_leadership::*;
 pub use controller_answer::ControllerAnswer;
 pub use envelope::*;
 pub use header::PrivateHeader;
@@ -124,6 +126,7 @@ private_apis! {
     AlterPartition = 10_005, AlterPartitionRequest, AlterPartitionResponse;
     AllocateProducerIds = 10_006, AllocateProducerIdsRequest, AllocateProducerIdsResponse;
     Envelope = 10_007, EnvelopeRequest, EnvelopeResponse;
+    ConfirmLeadership = 10_008, ConfirmLeadershipRequest, ConfirmLeadershipResponse;
 }
 
 impl PrivateApiKey {
