@@ -575,6 +575,7 @@ impl MetricsSource for Source {
         let replicas = broker.replicas.all();
         let log_sizes = replicas.iter().map(|r| (r.topic.clone(), r.index, r.size_bytes())).collect();
         let count = |is: fn(&Replica) -> bool| replicas.iter().filter(|replica| is(replica)).count() as i64;
+        let sessions = broker.fetch_sessions.counts();
         let snapshot = Snapshot {
             log_sizes,
             offline_partitions: broker.image().leaderless_partitions().count() as i64,
@@ -586,6 +587,7 @@ impl MetricsSource for Source {
             lease_age_seconds: controller.lease_answered_at.map(|at| at.elapsed().as_secs_f64()),
             lease_is_fallen: controller.lease_is_fallen,
             offline_replicas: broker.replicas.offline() as i64,
+            fetch_sessions: (sessions.sessions as u64, sessions.partitions as u64),
             request_budget: (self.requests.used() as u64, self.requests.total() as u64),
             read_budget: (broker.reads.used() as u64, broker.reads.total() as u64),
         };

@@ -23,6 +23,7 @@ use crate::clock::{Clock, Random};
 use crate::controller::{ControllerHandle, ControllerUnavailable};
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
+use crate::fetch_sessions::FetchSessions;
 use crate::folder::ReplicaFolder;
 use crate::forwarding;
 use crate::health::Health;
@@ -70,6 +71,8 @@ pub struct Broker {
     pub peers: Arc<Peers>,
     /// Ids for producers.
     pub producer_ids: ProducerIds,
+    /// What clients that fetch have named before.
+    pub fetch_sessions: FetchSessions,
     /// Memory for answers.
     pub reads: Arc<Budget>,
     /// Where its logs are.
@@ -122,6 +125,7 @@ impl Broker {
             replica_lag_time_max_ms: parts.settings.number("replica.lag.time.max.ms"),
             brokers: Arc::clone(&newest_image) as _,
         };
+        let slots = parts.settings.number("max.incremental.fetch.session.cache.slots") as usize;
         Arc::new(Self {
             id: parts.id,
             cluster_id: parts.cluster_id,
@@ -135,6 +139,7 @@ impl Broker {
             controller: parts.controller,
             peers: parts.peers,
             producer_ids: ProducerIds::default(),
+            fetch_sessions: FetchSessions::new(slots),
             reads: parts.reads,
             folder: parts.folder,
             replica_context: ReplicaContext {

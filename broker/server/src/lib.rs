@@ -15,6 +15,7 @@ pub mod coordinators;
 pub mod dispatch;
 mod error_table;
 pub mod failure;
+pub mod fetch_sessions;
 pub mod folder;
 mod forwarding;
 pub mod health;

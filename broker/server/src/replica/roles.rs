@@ -139,11 +139,16 @@ impl Replica {
         self.lock().next_step()
     }
 
-    /// Acts on the leader's answer to a fetch. May block: records are written, and a log that differs is cut.
-    pub fn fetch_answered(self: &Arc<Self>, plan: &FetchPlan, answer: FetchAnswer) -> Result<(), FollowError> {
-        let (effects, result) = self.lock().fetch_answered(plan, answer, self.context.clock.now_ms());
+    /// Acts on the leader's answer to a fetch; `false` if the replica has another question by now. May block: records are
+    /// written, and a log that differs is cut.
+    pub fn fetch_answered(self: &Arc<Self>, plan: &FetchPlan, answer: FetchAnswer) -> Result<bool, FollowError> {
+        let (awaits, (effects, result)) = {
+            let mut partition = self.lock();
+            let awaits = partition.awaits(plan);
+            (awaits, partition.fetch_answered(plan, answer, self.context.clock.now_ms()))
+        };
         self.carry_out(effects);
-        result
+        result.map(|()| awaits)
     }
 
     /// Acts on the leader's offsets. May block.
