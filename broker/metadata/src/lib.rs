@@ -22,7 +22,7 @@ pub use controller::{
     CreatePartitions, CreatePartitionsError, CreateTopicError, CreateTopics, CreatedTopic, DYNAMIC_BROKER_SETTINGS,
     Decision, DeleteTopicError, DeleteTopics, DeletedTopic, Effect, ElectLeaders, ElectLeadersError, ElectionKind,
     Event, Heartbeat, HeartbeatOutcome, HeartbeatReply, INITIAL_FEATURE_LEVEL, MAX_PARTITIONS_PER_REQUEST, MAX_WAITING,
-    MonotonicMs, MorePartitions, NewTopic, OngoingReassignment, PRODUCER_ID_BLOCK, PlantedBug, Probe, ProducerIdBlock,
+    MOST_STOP_BLOCKERS, MayStop, MonotonicMs, MorePartitions, NewTopic, OngoingReassignment, PRODUCER_ID_BLOCK, PlantedBug, Probe, ProducerIdBlock,
     Progress, ProposedPartition, ProposedReplica, Reassignment, ReassignmentError, RegisterBroker, RegisterBrokerError,
     Reply, ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation, SettingsResource, StaleHeartbeat,
     StopBlocker, StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker, UpdateFeatureLevel,

@@ -3,6 +3,7 @@
 //! node, registration, logs, serving; so that a port in use or a foreign folder is found before anything is changed.
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use odradek_server::dispatch::Dispatcher;
 use odradek_server::failure::Failure;
 use odradek_server::folder::ReplicaFolder;
 use odradek_server::health::{Health, Phase};
-use odradek_server::http::{self, MetricsSource};
+use odradek_server::http::{self, MetricsSource, StopAdviser};
 use odradek_server::metrics::{Metrics, Snapshot};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::connection::ConnectionLimits;
@@ -28,6 +29,7 @@ use odradek_server::net::listener::{ConnectionCount, Listener};
 use odradek_server::peers::{ClusterSecret, Identity, Peers, PeersSettings};
 use odradek_server::private::PRIVATE_LISTENER;
 use odradek_server::replica::Replica;
+use odradek_server::stop_advice::StopAdvice;
 use odradek_wire::ApiKey;
 use odradek_wire::private::PrivateApiKey;
 use tokio::net::TcpListener;
@@ -189,7 +191,8 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
     let http = http_socket.as_ref().and_then(|socket| socket.local_addr().ok());
     if let Some(socket) = http_socket {
         let source = Arc::new(Source { broker: Arc::clone(&broker), requests: Arc::clone(&requests) });
-        tasks.spawn(http::serve(socket, Arc::clone(&health), source, stopped.clone()));
+        let adviser = Arc::clone(&source);
+        tasks.spawn(http::serve(socket, Arc::clone(&health), source, adviser, stopped.clone()));
     }
 
     // Brokers that wait for this one must be able to talk to it, so the private listener is open before anything waits
@@ -562,7 +565,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| StartError::Thread(error.to_string()))
 }
 
-/// Gives `/metrics` what is read off the broker.
+/// Gives the HTTP port what is read off the broker, or asked through it.
 struct Source {
     broker: Arc<odradek_server::broker::Broker>,
     requests: Arc<Budget>,
@@ -590,5 +593,11 @@ impl MetricsSource for Source {
             read_budget: (broker.reads.used() as u64, broker.reads.total() as u64),
         };
         broker.metrics.render(&snapshot)
+    }
+}
+
+impl StopAdviser for Source {
+    fn may_stop(&self, broker: Option<i32>) -> Pin<Box<dyn Future<Output = StopAdvice> + Send + '_>> {
+        Box::pin(self.broker.may_stop(broker.map(BrokerId)))
     }
 }

@@ -17,8 +17,10 @@ use odradek_runtime::{Broker, PRIVATE_LISTENER, RunningBroker};
 use odradek_server::peers::ClusterSecret;
 use odradek_wire::client::Connection;
 use odradek_wire::messages::{
-    CreatableTopic, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic, MetadataResponse,
+    CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use support::{batch, config, connect, now_ms, produce};
 
 const BROKERS: i32 = 3;
@@ -136,6 +138,17 @@ async fn create(client: &mut Connection, topic: &str) -> i16 {
         ..CreateTopicsRequest::default()
     };
     client.call(request).await.unwrap().topics[0].error_code
+}
+
+/// Status and body of a GET at a broker's HTTP port.
+async fn get(broker: &RunningBroker, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(broker.http().unwrap()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 async fn metadata(client: &mut Connection, topic: &str) -> MetadataResponse {
@@ -270,5 +283,74 @@ async fn all_come_back_after_all_were_killed() {
         let seen = metadata(&mut client, "t").await;
         assert_eq!((seen.topics[0].error_code, seen.topics[0].partitions.len()), (0, 3), "broker {id}");
     }
+    cluster.kill_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_broker_says_which_may_stop_and_what_speaks_against_it() {
+    let mut cluster = Cluster::start().await;
+    let (controller, _) = cluster.controller().await;
+    cluster.three_voters().await;
+    let (asked, dead) = ((controller + 1) % 3, (controller + 2) % 3);
+    let mut client = cluster.client(asked).await;
+    assert_eq!(create(&mut client, "whole").await, 0);
+    let sole = CreatableTopic {
+        name: "sole".into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![dead as i32] }],
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![sole], timeout_ms: 10_000, ..CreateTopicsRequest::default() };
+    assert_eq!(client.call(request).await.unwrap().topics[0].error_code, 0);
+
+    let json = |broker: usize, against: usize, sole: usize, under: usize, partitions: &str| {
+        format!(
+            "{{\"broker\":{broker},\"mayStop\":{},\"blocking\":{against},\"soleReplica\":{sole},\"lastInSync\":0,\
+             \"lastEligible\":0,\"underMinInSync\":{under},\"partitions\":[{partitions}]}}\n",
+            against == 0
+        )
+    };
+    let ask = async |cluster: &Cluster, of: usize, path: &str| get(cluster.brokers[of].as_ref().unwrap(), path).await;
+    // Broker `asked` has to ask the controller; about itself, and about the others.
+    assert_eq!(ask(&cluster, asked, "/may-stop").await, (200, json(asked, 0, 0, 0, "")));
+    let of_dead = format!("/may-stop?broker={dead}");
+    let no = json(dead, 1, 1, 0, "{\"topic\":\"sole\",\"partition\":0,\"reason\":\"soleReplica\"}");
+    for of in 0..3 {
+        assert_eq!(ask(&cluster, of, &of_dead).await, (409, no.clone()), "broker {of}");
+    }
+    let (status, body) = ask(&cluster, asked, "/may-stop?broker=9").await;
+    assert_eq!(status, 404);
+    assert_eq!(body, "{\"broker\":9,\"mayStop\":null,\"error\":\"no broker 9 is registered\"}\n");
+    for malformed in ["?broker=", "?broker=x", "?broker=1&b=2", "?b=1", "?"] {
+        assert_eq!(ask(&cluster, asked, &format!("/may-stop{malformed}")).await.0, 400, "{malformed}");
+    }
+
+    // With one gone the next would leave `whole` under min ISR, which is 2 of 3.
+    cluster.brokers[dead].take().unwrap().kill().await;
+    let began = Instant::now();
+    let body = loop {
+        let (status, body) = ask(&cluster, asked, "/may-stop").await;
+        if status == 409 {
+            break body;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{status}: {body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let under = |partition: i32| {
+        format!(
+            "{{\"topic\":\"whole\",\"partition\":{partition},\"reason\":\"underMinInSync\",\"inSyncLeft\":1,\
+             \"inSyncNeeded\":2}}"
+        )
+    };
+    assert_eq!(body, json(asked, 3, 0, 3, &[under(0), under(1), under(2)].join(",")));
+
+    // Two of three voters are gone: nobody can be controller.
+    cluster.brokers[controller].take().unwrap().kill().await;
+    let began = Instant::now();
+    let (status, body) = ask(&cluster, asked, "/may-stop").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.starts_with(&format!("{{\"broker\":{asked},\"mayStop\":null,\"error\":\"")), "{body}");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     cluster.kill_all().await;
 }

@@ -15,6 +15,7 @@ mod controller_answer;
 mod envelope;
 mod header;
 mod introduce;
+mod may_stop;
 mod peer_request;
 mod quorum;
 mod register_broker;
@@ -26,6 +27,7 @@ pub use controller_answer::ControllerAnswer;
 pub use envelope::*;
 pub use header::PrivateHeader;
 pub use introduce::*;
+pub use may_stop::*;
 pub use peer_request::PeerRequest;
 pub use quorum::*;
 pub use register_broker::*;
@@ -124,6 +126,7 @@ private_apis! {
     AlterPartition = 10_005, AlterPartitionRequest, AlterPartitionResponse;
     AllocateProducerIds = 10_006, AllocateProducerIdsRequest, AllocateProducerIdsResponse;
     Envelope = 10_007, EnvelopeRequest, EnvelopeResponse;
+    MayStop = 10_008, MayStopRequest, MayStopResponse;
 }
 
 impl PrivateApiKey {
