@@ -2,7 +2,7 @@
 //! The broker's server: sockets, requests, and the parts of the broker that requests meet.
 //!
 //! - [`net`]: listeners, connections, frames, byte budgets.
-//! - [`http`], [`health`], [`metrics`]: probes and metrics.
+//! - [`http`], [`health`], [`metrics`], [`stop_advice`]: probes, metrics, and whether a broker may stop.
 //! - [`peers`], [`private`]: the other brokers, asked and answered.
 //! - [`settings`]: the broker's settings by Kafka's names.
 //!
@@ -30,3 +30,4 @@ pub mod replicas;
 pub mod replication;
 mod setting_source;
 pub mod settings;
+pub mod stop_advice;

@@ -16,6 +16,7 @@ mod controller_answer;
 mod envelope;
 mod header;
 mod introduce;
+mod may_stop;
 mod peer_request;
 mod quorum;
 mod register_broker;
@@ -28,6 +29,7 @@ pub use controller_answer::ControllerAnswer;
 pub use envelope::*;
 pub use header::PrivateHeader;
 pub use introduce::*;
+pub use may_stop::*;
 pub use peer_request::PeerRequest;
 pub use quorum::*;
 pub use register_broker::*;
@@ -127,6 +129,7 @@ private_apis! {
     AllocateProducerIds = 10_006, AllocateProducerIdsRequest, AllocateProducerIdsResponse;
     Envelope = 10_007, EnvelopeRequest, EnvelopeResponse;
     ConfirmLeadership = 10_008, ConfirmLeadershipRequest, ConfirmLeadershipResponse;
+    MayStop = 10_009, MayStopRequest, MayStopResponse;
 }
 
 impl PrivateApiKey {
