@@ -381,10 +381,15 @@ impl Fetcher {
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
-    /// The question of a partition that the last request of [`Self::next`] asks, by name or because it stands.
+    /// The question of a partition that the last request of [`Self::next`] asks, by name or because it stands. `None` for
+    /// one that it does not ask, or that has left since: what is said of it means nothing.
     pub fn question(&self, key: ReplicaKey) -> Option<Ask<FetchPlan>> {
-        let followed = self.partitions.get(&key).filter(|followed| followed.stands())?;
-        followed.known.map(|plan| Ask { key, plan })
+        self.partitions.get(&key)?.known.map(|plan| Ask { key, plan })
+    }
+
+    /// Whether nobody has said yet what became of a partition's question.
+    pub fn awaits(&self, ask: &Ask<FetchPlan>) -> bool {
+        self.partitions.get(&ask.key).is_some_and(|followed| followed.state == State::Asked(ask.plan.number))
     }
 
     /// Takes note of what the leader said of the session in its answer to the last request of [`Self::next`].
@@ -405,11 +410,6 @@ impl Fetcher {
         self.begin_session();
     }
 
-    /// The last answer told of a partition what nobody took in: the session is begun anew.
-    pub fn doubt_session(&mut self) {
-        self.session.doubt();
-    }
-
     fn delayed_until(&self, now: MonotonicTime) -> MonotonicTime {
         MonotonicTime(now.0.saturating_add(self.settings.backoff_ms.max(1)))
     }
@@ -421,17 +421,20 @@ impl Fetcher {
             throttle.take(bytes, now);
         }
         let until = self.delayed_until(now);
-        let Some(followed) = self.partitions.get_mut(&key).filter(|followed| followed.state == State::Asked(number))
-        else {
+        let Some(followed) = self.partitions.get_mut(&key) else { return };
+        let is_asked = followed.state == State::Asked(number);
+        // The leader has said what nobody took in.
+        if !matches!(outcome, Outcome::Taken { .. }) && followed.known.is_some_and(|known| known.number == number) {
+            followed.known = None;
+            self.leaving.insert(key);
+        }
+        if !is_asked {
             return;
-        };
+        }
         followed.state = match outcome {
             Outcome::Taken { .. } | Outcome::Void { .. } => State::Due,
             Outcome::Failed { .. } => State::Delayed(until),
         };
-        if !matches!(outcome, Outcome::Taken { .. }) && followed.known.take().is_some() {
-            self.leaving.insert(key);
-        }
         if bytes > 0 {
             self.order.remove(&followed.place);
             followed.place = self.next_place;

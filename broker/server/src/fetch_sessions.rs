@@ -11,6 +11,8 @@
 //!
 //! Time and randomness are parameters. It must not know connections, logs, or what is read.
 mod cache;
+#[cfg(test)]
+mod follower_tests;
 mod session;
 #[cfg(test)]
 mod tests;

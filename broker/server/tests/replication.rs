@@ -50,6 +50,8 @@ struct Shared {
     image: Mutex<Arc<Image>>,
     brokers: Mutex<BTreeMap<BrokerId, Arc<Broker>>>,
     cut_off: Mutex<BTreeSet<BrokerId>>,
+    /// Of each replica's Fetch request the session's epoch and how many partitions it names.
+    fetches: Mutex<Vec<(i32, usize)>>,
 }
 
 impl Shared {
@@ -118,6 +120,8 @@ impl ReplicaSource for Network {
         request: FetchRequest,
         deadline: Duration,
     ) -> SourceFuture<'_, FetchResponse, SourceError> {
+        let named = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        self.shared.fetches.lock().unwrap().push((request.session_epoch, named));
         Box::pin(self.ask(from.leader, request, deadline))
     }
 
@@ -181,7 +185,12 @@ impl Cluster {
 
     /// With settings of the brokers and of the topic besides.
     fn with(replicas: &[i32], given: &[(&str, &str)], of_topic: &[(&str, &str)]) -> Self {
-        let shared = Arc::new(Shared { image: Mutex::default(), brokers: Mutex::default(), cut_off: Mutex::default() });
+        let shared = Arc::new(Shared {
+            image: Mutex::default(),
+            brokers: Mutex::default(),
+            cut_off: Mutex::default(),
+            fetches: Mutex::default(),
+        });
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let folders: Vec<_> = (0..3).map(|_| Folder::new()).collect();
         let clocks: Vec<_> = (0..3).map(|_| SetClock::new()).collect();
@@ -380,6 +389,26 @@ async fn many_records_are_acknowledged_one_after_the_other_without_waiting_for_a
     }
     // A wait of 500 ms for each would take 25 s.
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_requests_of_an_idle_follower_name_no_partition() {
+    let cluster = Cluster::new(&[0, 1, 2]);
+    for number in 0..20u128 {
+        cluster.create(&format!("more{number}"), TopicId(Uuid::from_u128(900 + number)), &[0, 1, 2], &[]);
+    }
+    assert_eq!(cluster.produce(0, "a", -1).await, 0);
+    let idle = || {
+        let fetches = cluster.shared.fetches.lock().unwrap();
+        let mut last = fetches.iter().rev().take(4);
+        fetches.len() >= 4 && last.all(|(epoch, named)| *epoch > 0 && *named == 0)
+    };
+    eventually("both followers have named all that there is", idle).await;
+    let counts = cluster.broker(0).fetch_sessions.counts();
+    assert_eq!((counts.sessions, counts.partitions), (2, 2 * 21));
+    assert_eq!(cluster.produce(0, "b", -1).await, 0, "who is not named is asked for");
+    eventually("followers learn what is committed", || (0..3).all(|id| cluster.high_watermark(id) == 2)).await;
     cluster.stop().await;
 }
 

@@ -93,15 +93,12 @@ impl Session {
             for partition in &topic.partitions {
                 let position = Position::of(partition);
                 let index = partition.partition;
-                match self.places.get(&(name.clone(), index)) {
-                    Some(place) => {
-                        let known = self.in_order.get_mut(place).expect("a place has its partition");
-                        known.requested.position = position;
-                    }
-                    None => {
-                        let topic = own.get_or_insert_with(|| kept(&name)).clone();
-                        self.add(Requested { topic, partition: index, position, resolved: None }, -1, -1);
-                    }
+                if let Some(place) = self.places.get(&(name.clone(), index)) {
+                    let known = self.in_order.get_mut(place).expect("a place has its partition");
+                    known.requested.position = position;
+                } else {
+                    let topic = own.get_or_insert_with(|| kept(&name)).clone();
+                    self.add(Requested { topic, partition: index, position, resolved: None }, -1, -1);
                 }
             }
         }

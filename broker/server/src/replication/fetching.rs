@@ -164,8 +164,7 @@ impl Round<'_> {
         if fetch.session.is_full() {
             // Those are left of which a leader has said nothing that had to.
             for ask in &fetch.named {
-                let is_left = fetcher.question(ask.key).is_some_and(|left| left.plan.number == ask.plan.number);
-                if is_left || fetch.session == SessionStep::NONE {
+                if fetcher.awaits(ask) {
                     fetcher.answered(ask.key, ask.plan.number, Outcome::Failed { bytes: 0 }, now);
                 }
             }
@@ -185,13 +184,8 @@ impl Round<'_> {
             let named: HashMap<ReplicaKey, &Ask<FetchPlan>> = fetch.named.iter().map(|ask| (ask.key, ask)).collect();
             return keys.map(|key| named.get(&key).copied().copied()).collect();
         }
-        let mut fetcher = self.running.lock();
-        let asks: Vec<_> = keys.map(|key| fetcher.question(key)).collect();
-        if asks.iter().any(Option::is_none) {
-            // The leader believes that it is known, and will not say it again.
-            fetcher.doubt_session();
-        }
-        asks
+        let fetcher = self.running.lock();
+        keys.map(|key| fetcher.question(key)).collect()
     }
 
     /// The leader does not go on with the session, or refuses this broker.
