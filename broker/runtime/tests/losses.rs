@@ -48,7 +48,10 @@ async fn read(client: &mut Connection, topic: &str, offset: i64) -> (i16, i64, u
 async fn producer_id(client: &mut Connection) -> i64 {
     let began = Instant::now();
     loop {
-        let answer = client.call(InitProducerIdRequest::default()).await.unwrap();
+        let answer = client
+            .call(InitProducerIdRequest { transactional_id: None, ..InitProducerIdRequest::default() })
+            .await
+            .unwrap();
         if answer.error_code == 0 {
             return answer.producer_id;
         }

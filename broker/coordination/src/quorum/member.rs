@@ -198,8 +198,9 @@ impl<S: QuorumStorage> QuorumMember<S> {
             Input::Resign => self.resign(),
             Input::RecoverWithout(gone) => {
                 if !gone.is_empty() {
+                    let voters: Vec<_> = gone.iter().map(ToString::to_string).collect();
                     warn!(
-                        ?gone,
+                        voters = voters.join(", "),
                         "if the metadata are to be recovered, then without these voters, as ordered: what only they had \
                          may be lost"
                     );
