@@ -147,7 +147,7 @@ pub(super) struct State {
 
 impl Log {
     /// The same with other names for the brokers.
-    fn renamed(mut self, names: &Names) -> Self {
+    fn renamed(mut self, names: Names) -> Self {
         for record in &mut self.records[..usize::from(self.len)] {
             *record = Record::new(record.epoch(), usize::from(names[record.writer()]));
         }
@@ -156,7 +156,7 @@ impl Log {
 }
 
 impl Lease {
-    fn renamed(self, names: &Names) -> Self {
+    fn renamed(self, names: Names) -> Self {
         let holder = self.holder.map(|holder| names[usize::from(holder)]);
         Self { holder, voters: renamed(self.voters, names), ..self }
     }
@@ -165,19 +165,19 @@ impl Lease {
 /// The new name of each broker.
 pub(super) type Names = [u8; MAX_BROKERS];
 
-fn renamed(voters: Voters, names: &Names) -> Voters {
+fn renamed(voters: Voters, names: Names) -> Voters {
     let folders = (0..2 * MAX_BROKERS).filter(|folder| voters & (1 << folder) != 0);
     let new = |folder: usize| usize::from(names[folder % MAX_BROKERS]) + folder / MAX_BROKERS * MAX_BROKERS;
     folders.fold(0, |all, folder| all | (1 << new(folder)))
 }
 
 /// A broker for an epoch; of nothing there is no broker.
-fn renamed_for(epoch_or_end: u8, broker: u8, names: &Names) -> u8 {
+fn renamed_for(epoch_or_end: u8, broker: u8, names: Names) -> u8 {
     if epoch_or_end == 0 { broker } else { names[usize::from(broker)] }
 }
 
 impl Broker {
-    fn renamed(self, names: &Names) -> Self {
+    fn renamed(self, names: Names) -> Self {
         let role = match self.role {
             Role::Candidate { epoch, voters, needs, promised, best } => Role::Candidate {
                 epoch,
@@ -206,7 +206,7 @@ impl Broker {
 impl State {
     /// The same state with other names for the brokers. No rule looks at a name, so what can happen in it is the same
     /// with the same other names.
-    pub(super) fn renamed(&self, names: &Names) -> Self {
+    pub(super) fn renamed(&self, names: Names) -> Self {
         let mut new = self.clone();
         new.lease = self.lease.map(|lease| lease.renamed(names));
         new.backup = self.backup.map(|lease| lease.renamed(names));

@@ -30,7 +30,7 @@ pub(super) fn canonical(state: State, bounds: &Bounds) -> State {
     for (name, broker) in order.into_iter().enumerate() {
         names[broker] = name as u8;
     }
-    state.renamed(&names)
+    state.renamed(names)
 }
 
 fn mix(hash: u64, word: u64) -> u64 {
@@ -139,7 +139,7 @@ mod tests {
     use crate::Random;
 
     /// The states that can follow, as a set.
-    fn following(state: &State, bounds: &Bounds, names: Option<&Names>) -> BTreeSet<u128> {
+    fn following(state: &State, bounds: &Bounds, names: Option<Names>) -> BTreeSet<u128> {
         let mut next = Vec::new();
         steps::all(state, bounds, None::<Mistake>, &mut next).expect("nothing is broken");
         let renamed = |state: State| names.map_or(state.clone(), |names| state.renamed(names));
@@ -163,8 +163,8 @@ mod tests {
                     for at in (1..bounds.brokers).rev() {
                         names.swap(at, random.between(0, at as u64) as usize);
                     }
-                    let other = state.renamed(&names);
-                    assert_eq!(following(&state, &bounds, Some(&names)), following(&other, &bounds, None), "{state:?}");
+                    let other = state.renamed(names);
+                    assert_eq!(following(&state, &bounds, Some(names)), following(&other, &bounds, None), "{state:?}");
                     let canonical = [&state, &other].map(|state| canonical(state.clone(), &bounds));
                     pairs += 1;
                     found_equal += usize::from(canonical[0] == canonical[1]);
