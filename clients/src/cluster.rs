@@ -7,6 +7,7 @@ use crate::native::configuration;
 use crate::process::wait_with_deadline;
 use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -160,39 +161,22 @@ impl DevCluster {
         self.broker(&["restart", &id.to_string()]).map(drop)
     }
 
-    /// Waits until clients are told that every replica of every partition is in sync, at most `limit`; gives back how
-    /// long that took.
+    /// Waits until every broker tells clients that every replica of every partition is in sync, at most `limit`; gives
+    /// back how long that took. One broker's word is not enough: it may not have heard yet that a replica has left. The one
+    /// that was started last has.
     ///
     /// # Errors
     /// When the time is up, naming a partition that is not whole.
     pub fn wait_until_in_sync(&self, limit: Duration) -> Result<Duration> {
         let begun = Instant::now();
-        let client: BaseConsumer = configuration(&self.bootstrap()).create()?;
-        loop {
-            let lacking = match client.fetch_metadata(None, Duration::from_secs(5)) {
-                Ok(metadata) => {
-                    let partitions = metadata.topics().iter().flat_map(|topic| {
-                        topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition))
-                    });
-                    let mut lacking = partitions.filter(|(_, partition)| {
-                        partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
-                    });
-                    lacking.next().map(|(topic, partition)| {
-                        format!(
-                            "{topic}-{}: leader {}, replicas {:?}, in sync {:?}",
-                            partition.id(),
-                            partition.leader(),
-                            partition.replicas(),
-                            partition.isr()
-                        )
-                    })
-                }
-                Err(error) => Some(format!("no metadata: {error}")),
-            };
-            let Some(lacking) = lacking else { return Ok(begun.elapsed()) };
-            ensure!(begun.elapsed() < limit, "not in sync within {limit:?}: {lacking}");
-            std::thread::sleep(Duration::from_millis(50));
+        let bootstrap = self.bootstrap();
+        for broker in bootstrap.split(',') {
+            while let Some(lacking) = lacking_replicas(broker) {
+                ensure!(begun.elapsed() < limit, "not in sync within {limit:?} by {broker}: {lacking}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
+        Ok(begun.elapsed())
     }
 
     /// Asks the process to end (SIGTERM), which has to succeed; gives back how long it took.
@@ -211,6 +195,25 @@ impl DevCluster {
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("cluster.log")
     }
+}
+
+/// Why a broker does not say that all replicas are in sync.
+fn lacking_replicas(broker: &str) -> Option<String> {
+    let metadata = (configuration(broker).create::<BaseConsumer>())
+        // A client that has just been made knows no other broker.
+        .and_then(|client| client.fetch_metadata(None, Duration::from_secs(5)));
+    let metadata = match metadata {
+        Ok(metadata) => metadata,
+        Err(error) => return Some(format!("no metadata: {error}")),
+    };
+    let topics = metadata.topics().iter();
+    let mut partitions = topics.flat_map(|topic| topic.partitions().iter().map(|partition| (topic.name(), partition)));
+    let lacking = |(_, partition): &(&str, &MetadataPartition)| {
+        partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
+    };
+    let (topic, partition) = partitions.find(lacking)?;
+    let (id, leader, replicas, isr) = (partition.id(), partition.leader(), partition.replicas(), partition.isr());
+    Some(format!("{topic}-{id}: leader {leader}, replicas {replicas:?}, in sync {isr:?}"))
 }
 
 fn tail(log: &std::path::Path) -> String {

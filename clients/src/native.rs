@@ -286,13 +286,19 @@ pub fn offsets(bootstrap: &str, topic: &str, partition: i32) -> Result<(i64, i64
     Ok(client.fetch_watermarks(topic, partition, LIMIT)?)
 }
 
-/// The replicas of each partition, and how many of them are in sync, by the metadata that the first broker to answer
-/// gives.
+/// The replicas of each partition, and how many of them are in sync, by the metadata of each broker in turn: one that has
+/// not heard yet that a replica has left says that all is well.
 ///
 /// # Errors
-/// When no broker answers, or a partition is missing or has no leader.
-pub fn replicas_in_sync(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
-    let client: BaseConsumer = configuration(bootstrap).create()?;
+/// When a broker does not answer, or a partition is missing or has no leader.
+pub fn replicas_in_sync(brokers: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
+    let each = brokers.split(',').map(|broker| replicas_in_sync_by(broker, topic, partitions));
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn replicas_in_sync_by(broker: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
+    // A client that has just been made knows no other broker.
+    let client: BaseConsumer = configuration(broker).create()?;
     let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5))?;
     let described = metadata.topics().iter().find(|described| described.name() == topic).context("no such topic")?;
     ensure!(described.partitions().len() == partitions as usize, "{} partitions", described.partitions().len());
