@@ -89,8 +89,7 @@ pub(crate) fn lose_one(options: &Options, number: u32) -> Result<Run> {
     steps.measured("a broker reads and applies it", || brokers.other.apply())?;
     steps.measured("a broker writes a snapshot of its metadata, if one is due", || brokers.other.snapshot())?;
     let after = brokers.other.image().clone();
-    let taken =
-        steps.measured("its replicas lead or follow, epochs synced one after another", || replicas.tell(&after, 1))?;
+    let taken = steps.measured("its replicas lead or follow, epochs synced", || replicas.tell(&after, 1))?;
 
     let moved = check(&before, &after, lost)?;
     ensure!(moved == led, "{moved} of {led} leaderships moved");
