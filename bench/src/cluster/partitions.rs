@@ -19,7 +19,7 @@ const CREATION_LIMIT: Duration = Duration::from_mins(5);
 /// The longest until one record of each partition is acknowledged.
 const ROUND_LIMIT: Duration = Duration::from_mins(2);
 /// The longest until the leaderships are where they belong again; Odradek looks 5 s after a broker has come back.
-const BALANCE_LIMIT: Duration = Duration::from_secs(60);
+const BALANCE_LIMIT: Duration = Duration::from_mins(1);
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -156,12 +156,15 @@ fn wait_for_balance(plan: &Plan, nodes: &Nodes, broker: i32) -> Result<Vec<i32>>
     }
 }
 
-/// When each record of a round was acknowledged, or why it was not.
+/// When a record was acknowledged, or why it was not; nothing while neither is known.
+type Entry = Option<Result<Instant, String>>;
+
+/// The entries of a round's records.
 #[derive(Clone, Debug, Default)]
-struct Round(Arc<Mutex<Vec<Option<Result<Instant, String>>>>>);
+struct Round(Arc<Mutex<Vec<Entry>>>);
 
 impl Round {
-    fn entries(&self) -> MutexGuard<'_, Vec<Option<Result<Instant, String>>>> {
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
