@@ -26,7 +26,7 @@ use batch::Batch;
 pub use batch::MAX_BATCH_BYTES;
 use odradek_disk::{Disk, DiskError, DiskFile, DiskOperation, OpenMode};
 use odradek_model::{ControllerEpoch, Offset};
-pub use promise::{MAX_VOTERS_BYTES, Promise};
+pub use promise::{MAX_VOTERS_BYTES, Promise, read_promise};
 pub use recovery::RecoveryReport;
 pub use replication::MetadataBatch;
 use replication::REMEMBERED_BATCHES;

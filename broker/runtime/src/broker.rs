@@ -43,6 +43,7 @@ use crate::lifecycle::task::{self as lifecycle, LifecycleHandle, LifecycleParts}
 use crate::machine::{Machine, Sockets};
 use crate::memory::{self, MemoryPlan};
 use crate::metadata_node::{self, MetadataNode, NodeIdentity, NodeParts, NodeSettings, QuorumLog};
+use crate::recovery_order::RecoveryOrder;
 use crate::storage::{Storage, StorageError, Wanted};
 use crate::system::{SystemClock, SystemRandom, boot_id, pod_uid};
 use crate::threads::raise_open_files;
@@ -143,7 +144,8 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
 
     let local_lease = LocalLease::of(&config, &disk);
     let (pod_uid, file) = (pod_uid(), local_lease.as_ref().and_then(LocalLease::file));
-    let Opened { storage, log, folder, restarted } = open(&config, &disk, &random, file, pod_uid.as_deref()).await?;
+    let Opened { storage, log, folder, order, restarted } =
+        open(&config, &disk, &random, file, pod_uid.as_deref()).await?;
     let identity = storage.folder.identity().clone();
     let kubernetes = match &config.coordination {
         Coordination::Kubernetes { cluster_name } => {
@@ -206,7 +208,7 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
 
     let network: Arc<dyn QuorumNetwork> = peers;
     let (images_sender, images) = watch::channel(Arc::new(Image::empty()));
-    let node = MetadataNode::new(
+    let mut node = MetadataNode::new(
         NodeIdentity {
             cluster_id: identity.cluster_id.clone(),
             holder: storage.holder(),
@@ -222,6 +224,9 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
         random.number(),
     )
     .map_err(StorageError::from)?;
+    if let Some(order) = &order {
+        node.recover_without(order.voters.clone());
+    }
     let lease = match (&kubernetes, &local_lease) {
         (Some(leases), _) => {
             tasks.spawn(Arc::clone(leases).hold(Arc::clone(&failure), stopped.clone()));
@@ -242,6 +247,7 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
         random: Arc::clone(&random),
         images: images_sender,
         failure: Arc::clone(&failure),
+        order,
         gate,
     };
     tasks.spawn(end_of_tasks(EndsNode(broker.controller.clone()), stopped.clone()));
@@ -322,6 +328,7 @@ struct Opened {
     storage: Storage,
     log: QuorumLog,
     folder: ReplicaFolder,
+    order: Option<RecoveryOrder>,
     /// Whether the last process was in this pod.
     restarted: bool,
 }
@@ -345,8 +352,10 @@ async fn open(
             pod_uid: pod_uid.as_deref(),
         };
         let (storage, log, restarted) = Storage::open(&disk, &wanted, random.as_ref())?;
-        let folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
-        Ok::<_, StorageError>(Opened { storage, log, folder, restarted })
+        let order = RecoveryOrder::find(&disk, &config.data_folder)?;
+        let mut folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
+        folder.set_kernel(&boot_id())?;
+        Ok::<_, StorageError>(Opened { storage, log, folder, order, restarted })
     });
     Ok(opened.await??)
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, Reply};
+use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, PartitionKey, Reply};
 use odradek_model::{BrokerId, ClusterId, OFFSETS_TOPIC, Offset, TopicId};
 use odradek_partition::LocalBroker;
 use odradek_replication::ReplicaKey;
@@ -90,6 +90,8 @@ pub struct Broker {
     /// Replicas that could not take what was decided for them: it is tried again.
     undecided: Mutex<BTreeSet<ReplicaKey>>,
     auto_creations: Mutex<HashSet<String>>,
+    /// Replicas whose logs recovery found damaged or gone. Bounded by the replicas.
+    damaged: Mutex<Vec<PartitionKey>>,
 }
 
 /// What a broker is made of.
@@ -152,6 +154,7 @@ impl Broker {
             taking_over: Mutex::default(),
             undecided: Mutex::default(),
             auto_creations: Mutex::default(),
+            damaged: Mutex::default(),
         })
     }
 

@@ -582,7 +582,11 @@ async fn an_image_costs_what_has_changed_in_it() {
     let id = |number: u128| Bytes::copy_from_slice(Uuid::from_u128(1000 + number).as_bytes());
     let mut records = Vec::new();
     for number in topics {
-        records.push(Record::from(TopicRecord { id: id(number), name: format!("many{number}") }));
+        records.push(Record::from(TopicRecord {
+            id: id(number),
+            name: format!("many{number}"),
+            ..TopicRecord::default()
+        }));
         records.extend((0..5).map(|partition| {
             Record::from(PartitionRecord {
                 topic_id: id(number),

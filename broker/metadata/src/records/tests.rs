@@ -10,7 +10,13 @@ fn id(byte: u8) -> Bytes {
 fn one_of_each() -> Vec<Record> {
     let endpoint = EndpointRecord { listener: "PLAIN".into(), host: "h".into(), port: 9092, security_protocol: 0 };
     vec![
-        ControllerChangeRecord { controller_epoch: 7, broker_id: 1, incarnation: "abc".into() }.into(),
+        ControllerChangeRecord {
+            controller_epoch: 7,
+            broker_id: 1,
+            incarnation: "abc".into(),
+            recovered_without: vec!["2:x".into()],
+        }
+        .into(),
         ClusterRecord { cluster_id: "c".into() }.into(),
         FeatureLevelRecord { level: 1 }.into(),
         RegisterBrokerRecord {
@@ -28,7 +34,7 @@ fn one_of_each() -> Vec<Record> {
             supported_feature_level: 2,
         }
         .into(),
-        TopicRecord { id: id(3), name: "t".into() }.into(),
+        TopicRecord { id: id(3), name: "t".into(), always_flushed: true }.into(),
         TopicSettingRecord { topic_id: id(3), name: "retention.ms".into(), value: Some("1".into()) }.into(),
         PartitionRecord {
             topic_id: id(3),
@@ -86,7 +92,7 @@ fn stored_numbers_do_not_change() {
             bytes
         })
         .collect();
-    assert_eq!(bytes[0], [1, 9, 0x08, 7, 0x10, 1, 0x1a, 3, b'a', b'b', b'c']);
+    assert_eq!(bytes[0], [1, 14, 0x08, 7, 0x10, 1, 0x1a, 3, b'a', b'b', b'c', 0x22, 3, b'2', b':', b'x']);
     assert_eq!(bytes[1], [2, 3, 0x0a, 1, b'c']);
     assert_eq!(bytes[2], [3, 2, 0x08, 1]);
     assert_eq!(bytes[8], [10, 7, 0x08, 1, 0x10, 5, 0x18, 0xe8, 7]);

@@ -221,7 +221,7 @@ pub(crate) fn publish(broker: &Broker, name: &str, led: &[bool]) {
             ..RegisterBrokerRecord::default()
         }
         .into(),
-        TopicRecord { id: id.clone(), name: name.to_owned() }.into(),
+        TopicRecord { id: id.clone(), name: name.to_owned(), ..TopicRecord::default() }.into(),
     ];
     for (partition, led) in led.iter().enumerate() {
         let partition = PartitionRecord {
