@@ -2,15 +2,12 @@
 //! A broker under test as a process: `odradek dev`, or Apache Kafka as one combined node. Starting, killing, ending
 //! and starting again on the same port and data. Knows what a user knows: command lines, ports, folders, signals.
 
-use crate::jars::{apache_kafka_classpath, checkout, java};
-use crate::native;
+use crate::ports::free_ports;
 use crate::process::{ProcessUsage, wait_with_deadline};
-use crate::workload::Random;
+use crate::{apache_kafka, binary, native};
 use anyhow::{Context, Result, bail, ensure};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The longest from a start until clients are answered. Apache Kafka needs 3 s on an idle machine.
@@ -89,21 +86,19 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn prepare(flavor: Flavor, options: StartOptions) -> Result<Self> {
-        // Both held until both are known, so that they differ. Another process may take one before the broker does;
-        // the broker then fails to start, and says so.
-        let listeners = [free_port()?, free_port()?];
+        let ports = free_ports(2)?;
         let broker = Self {
             flavor,
             options,
             process: None,
-            port: listeners[0].local_addr()?.port(),
-            controller_port: listeners[1].local_addr()?.port(),
+            port: ports[0],
+            controller_port: ports[1],
             folder: tempfile::Builder::new().prefix("odradek-check-").tempdir()?,
             started_at: Instant::now(),
         };
         match flavor {
             Flavor::Odradek => {
-                odradek_binary()?;
+                binary::odradek()?;
             }
             Flavor::ApacheKafka => broker.format_apache_kafka()?,
         }
@@ -131,19 +126,7 @@ impl Broker {
                 data.display()
             ),
         )?;
-        let output = java(&apache_kafka_classpath()?)?
-            .args(["kafka.tools.StorageTool", "format", "--standalone"])
-            .args(["-t", "QVY0ZmRzZmRzZmRzZmRzZg", "-c"])
-            .arg(self.properties())
-            .output()
-            .context("running java (`setup/install clients` installs it)")?;
-        ensure!(
-            output.status.success(),
-            "formatting Apache Kafka's storage: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        apache_kafka::format(&[self.properties()], &["--standalone"])
     }
 
     fn properties(&self) -> PathBuf {
@@ -153,28 +136,11 @@ impl Broker {
     fn command(&self) -> Result<Command> {
         let inner = match self.flavor {
             Flavor::Odradek => {
-                let mut command = Command::new(odradek_binary()?);
+                let mut command = Command::new(binary::odradek()?);
                 command.args(["dev", "--listen", &self.bootstrap(), "--data-dir"]).arg(self.data_dir());
                 command
             }
-            Flavor::ApacheKafka => {
-                let mut command = java(&apache_kafka_classpath()?)?;
-                // The heap and collector that Apache Kafka's own start script sets.
-                command
-                    .args([
-                        "-Xms1g",
-                        "-Xmx1g",
-                        "-server",
-                        "-XX:+UseG1GC",
-                        "-XX:MaxGCPauseMillis=20",
-                        "-XX:InitiatingHeapOccupancyPercent=35",
-                        "-XX:+ExplicitGCInvokesConcurrent",
-                        "-Djava.awt.headless=true",
-                        "kafka.Kafka",
-                    ])
-                    .arg(self.properties());
-                command
-            }
+            Flavor::ApacheKafka => apache_kafka::command(&self.properties())?,
         };
         let Some(processors) = &self.options.processors else {
             return Ok(inner);
@@ -322,59 +288,4 @@ impl Drop for Broker {
             }
         }
     }
-}
-
-/// A port that nothing listens on, below those that the kernel gives to outgoing connections: one of these could be
-/// taken by any client in the moment in which the broker is away.
-fn free_port() -> Result<TcpListener> {
-    const PORTS: std::ops::Range<u64> = 20_000..32_000;
-    let mut random =
-        Random::new(std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64 ^ u64::from(std::process::id()) << 32);
-    for _ in 0..100 {
-        let port = u16::try_from(random.between(PORTS.start, PORTS.end))?;
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return Ok(listener);
-        }
-    }
-    bail!("no free port among a hundred tried of {PORTS:?}")
-}
-
-/// The `odradek` binary: `ODRADEK_BIN`, or built now by cargo, in the profile and target folder of this very program.
-pub(crate) fn odradek_binary() -> Result<&'static Path> {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BINARY.get_or_init(|| find_or_build().map_err(|error| format!("{error:#}")));
-    match built {
-        Ok(path) => Ok(path),
-        Err(error) => bail!("no odradek binary: {error}"),
-    }
-}
-
-fn find_or_build() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("ODRADEK_BIN") {
-        let path = PathBuf::from(path);
-        ensure!(path.is_file(), "ODRADEK_BIN is {}, which is no file", path.display());
-        return Ok(path);
-    }
-    // target/PROFILE/PROGRAM, or target/PROFILE/deps/PROGRAM for tests.
-    let program = std::env::current_exe()?;
-    let mut folder = program.parent().context("a program is in a folder")?;
-    if folder.ends_with("deps") {
-        folder = folder.parent().context("deps is in a folder")?;
-    }
-    let profile = match folder.file_name().and_then(|name| name.to_str()) {
-        Some("debug") => "dev",
-        Some(name) => name,
-        None => bail!("{} is in no profile's folder", program.display()),
-    };
-    let target = folder.parent().context("a profile's folder is in a folder")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "odradek", "--bin"])
-        .args(["odradek", "--profile", profile, "--target-dir"])
-        .arg(target)
-        .current_dir(checkout())
-        .output()
-        .context("running cargo")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(folder.join("odradek"))
 }

@@ -2,11 +2,10 @@
 //! Several brokers under test: `odradek dev --brokers N` as a process, its brokers killed, paused and started again by
 //! `odradek dev broker`. Knows what a user knows: command lines, their output, folders, signals.
 
-use crate::broker::odradek_binary;
-use crate::native::configuration;
+use crate::binary;
+use crate::native;
 use crate::process::wait_with_deadline;
 use anyhow::{Context, Result, ensure};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -64,7 +63,7 @@ impl DevCluster {
     /// When the binary cannot be built or started, or is not ready within a minute; with the end of its log.
     pub fn start(brokers: u16, settings: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("odradek-check-").tempdir()?;
-        let mut command = Command::new(odradek_binary()?);
+        let mut command = Command::new(binary::odradek()?);
         command.args(["dev", "--brokers", &brokers.to_string(), "--racks", "a,b,c", "--listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(folder.path().join("data"));
         command.arg("--control").arg(folder.path().join("control.sock"));
@@ -110,7 +109,7 @@ impl DevCluster {
     fn broker(&self, arguments: &[&str]) -> Result<Vec<BrokerStatus>> {
         let output = self.folder.path().join("command.out");
         let errors = self.folder.path().join("command.err");
-        let mut command = Command::new(odradek_binary()?);
+        let mut command = Command::new(binary::odradek()?);
         command.args(["dev", "broker", "--output", "json", "--control", &self.ready.control]).args(arguments);
         command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&errors)?);
         let mut process = command.spawn()?;
@@ -166,33 +165,7 @@ impl DevCluster {
     /// # Errors
     /// When the time is up, naming a partition that is not whole.
     pub fn wait_until_in_sync(&self, limit: Duration) -> Result<Duration> {
-        let begun = Instant::now();
-        let client: BaseConsumer = configuration(&self.bootstrap()).create()?;
-        loop {
-            let lacking = match client.fetch_metadata(None, Duration::from_secs(5)) {
-                Ok(metadata) => {
-                    let partitions = metadata.topics().iter().flat_map(|topic| {
-                        topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition))
-                    });
-                    let mut lacking = partitions.filter(|(_, partition)| {
-                        partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
-                    });
-                    lacking.next().map(|(topic, partition)| {
-                        format!(
-                            "{topic}-{}: leader {}, replicas {:?}, in sync {:?}",
-                            partition.id(),
-                            partition.leader(),
-                            partition.replicas(),
-                            partition.isr()
-                        )
-                    })
-                }
-                Err(error) => Some(format!("no metadata: {error}")),
-            };
-            let Some(lacking) = lacking else { return Ok(begun.elapsed()) };
-            ensure!(begun.elapsed() < limit, "not in sync within {limit:?}: {lacking}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        native::wait_until_in_sync(&self.bootstrap(), limit)
     }
 
     /// Asks the process to end (SIGTERM), which has to succeed; gives back how long it took.

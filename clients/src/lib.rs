@@ -11,10 +11,13 @@
 //! * `ODRADEK_CHECK_LOG_LEVEL=info` is the detail of the log of several brokers (warn if unset);
 //! * `ODRADEK_CHECK_KEEP=1` leaves the folder of several brokers, their data and log in it, and prints where it is;
 //! * `ODRADEK_CHECK_LOGS=1` prints the end of every broker's log;
-//! * `ODRADEK_BIN` names the `odradek` binary; unset, cargo builds it in the profile of the running check.
+//! * `ODRADEK_BIN` names the `odradek` binary; unset, cargo builds it in the profile of the running check;
+//! * `ODRADEK_BROKER_BIN` the same for `odradek-broker`, of which a cluster of processes consists.
 //!
 //! Must not know: any crate of the brokers. Everything goes through processes, sockets and files.
 
+mod apache_kafka;
+mod binary;
 mod broker;
 mod cluster;
 pub mod history;
@@ -23,13 +26,17 @@ mod java;
 pub mod kcat;
 pub mod keyed;
 pub mod native;
+mod nodes;
+mod ports;
 mod process;
 mod workload;
 
+pub use binary::program;
 pub use broker::{Broker, Flavor, StartOptions};
 pub use cluster::{BrokerStatus, DevCluster};
 pub use jars::{apache_kafka_classpath, newest_clients_jar};
 pub use java::{JavaTools, ToolRun};
+pub use nodes::{Nodes, NodesPlan};
 pub use process::{ProcessUsage, wait_with_deadline};
 pub use workload::{Plan, Random, Tally};
 

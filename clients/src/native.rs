@@ -37,12 +37,14 @@ pub fn configuration(bootstrap: &str) -> ClientConfig {
 
 /// Whether `bootstrap` answers a request for metadata with at least one broker within a second.
 pub(crate) fn answers_metadata(bootstrap: &str) -> bool {
+    brokers_known_to(bootstrap) > 0
+}
+
+/// How many brokers `bootstrap` names when it is asked for metadata; none if it does not answer within a second.
+pub(crate) fn brokers_known_to(bootstrap: &str) -> usize {
     let client: Result<BaseConsumer, _> = configuration(bootstrap).create();
-    client.is_ok_and(|client| {
-        client
-            .fetch_metadata(Some("__no_such_topic"), Duration::from_secs(1))
-            .is_ok_and(|metadata| !metadata.brokers().is_empty())
-    })
+    let metadata = client.and_then(|client| client.fetch_metadata(Some("__no_such_topic"), Duration::from_secs(1)));
+    metadata.map_or(0, |metadata| metadata.brokers().len())
 }
 
 /// Creates `topic` with `partitions` and `settings`.
@@ -304,4 +306,40 @@ pub fn replicas_in_sync(bootstrap: &str, topic: &str, partitions: i32) -> Result
             Ok((partition.replicas().len(), partition.isr().len()))
         })
         .collect()
+}
+
+/// Waits until clients are told that every replica of every partition is in sync, at most `limit`; gives back how long
+/// that took.
+///
+/// # Errors
+/// When the time is up, naming a partition that is not whole.
+pub fn wait_until_in_sync(bootstrap: &str, limit: Duration) -> Result<Duration> {
+    let begun = Instant::now();
+    let client: BaseConsumer = configuration(bootstrap).create()?;
+    loop {
+        let lacking = match client.fetch_metadata(None, Duration::from_secs(5)) {
+            Ok(metadata) => {
+                let partitions = metadata
+                    .topics()
+                    .iter()
+                    .flat_map(|topic| topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition)));
+                let mut lacking = partitions.filter(|(_, partition)| {
+                    partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
+                });
+                lacking.next().map(|(topic, partition)| {
+                    format!(
+                        "{topic}-{}: leader {}, replicas {:?}, in sync {:?}",
+                        partition.id(),
+                        partition.leader(),
+                        partition.replicas(),
+                        partition.isr()
+                    )
+                })
+            }
+            Err(error) => Some(format!("no metadata: {error}")),
+        };
+        let Some(lacking) = lacking else { return Ok(begun.elapsed()) };
+        ensure!(begun.elapsed() < limit, "not in sync within {limit:?}: {lacking}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
