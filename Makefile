@@ -66,8 +66,9 @@ check-tools: setup-clients ## Kafka's administration tools against three brokers
 
 .PHONY: bench
 bench: setup-clients ## Measures Odradek beside Apache Kafka in one run and prints the ratios; ARGS=--help for more.
-	cargo build --quiet --locked --profile dist -p odradek -p odradek-bench
-	ODRADEK_BIN=$(CARGO_TARGET_DIR)/dist/odradek $(CARGO_TARGET_DIR)/dist/odradek-bench $(ARGS)
+	cargo build --quiet --locked --profile dist -p odradek -p odradek-broker -p odradek-broker-loss -p odradek-bench
+	ODRADEK_BIN=$(CARGO_TARGET_DIR)/dist/odradek ODRADEK_BROKER_BIN=$(CARGO_TARGET_DIR)/dist/odradek-broker \
+	ODRADEK_BROKER_LOSS_BIN=$(CARGO_TARGET_DIR)/dist/odradek-broker-loss $(CARGO_TARGET_DIR)/dist/odradek-bench $(ARGS)
 
 .PHONY: images
 images: setup-images ## Builds the container images and prints their sizes.

@@ -25,6 +25,12 @@ pub(crate) const PRODUCER: [(&str, &str); 5] = [
     ("compression.type", "none"),
     ("queue.buffering.max.kbytes", "65536"),
 ];
+/// Settings of every client here, which every broker meets: one that is gone or has come back is noticed soon.
+pub(crate) const CLIENT: [(&str, &str); 3] = [
+    ("reconnect.backoff.ms", "10"),
+    ("reconnect.backoff.max.ms", "100"),
+    ("topic.metadata.refresh.fast.interval.ms", "10"),
+];
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Counts what became of records, and wakes who waits for the last of them.
@@ -78,9 +84,12 @@ impl ProducerContext for Counter {
     }
 }
 
-fn configuration(bootstrap: &str) -> ClientConfig {
+/// The settings of every client here.
+pub(crate) fn configuration(bootstrap: &str) -> ClientConfig {
     let mut configuration = native::configuration(bootstrap);
-    configuration.set("topic.metadata.refresh.fast.interval.ms", "10");
+    for (name, value) in CLIENT {
+        configuration.set(name, value);
+    }
     configuration
 }
 

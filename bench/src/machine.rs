@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// The machine, as the report names it.
@@ -24,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) profile: String,
     /// Processes that wanted to run, on average over the minute before the measurement.
     pub(crate) load_before: f64,
+    /// What each process may have open; brokers inherit it.
+    pub(crate) open_files: u64,
 }
 
 impl Machine {
@@ -47,6 +50,7 @@ impl Machine {
             kafka: kafka_version()?,
             profile: profile(),
             load_before: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+            open_files: raise_open_files(),
         })
     }
 
@@ -54,6 +58,18 @@ impl Machine {
     pub(crate) fn is_busy(&self) -> bool {
         self.load_before > 0.25 * self.processors as f64
     }
+}
+
+/// Takes as many open files as a container gets, or else as many as are allowed: ten thousand replicas need more than a
+/// shell's usual limit. Gives back how many there are.
+fn raise_open_files() -> u64 {
+    const WANTED: u64 = 1 << 20;
+    let present = getrlimit(Resource::Nofile);
+    let limits = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+    let allowed = present.maximum.unwrap_or(WANTED);
+    let raised =
+        [WANTED.max(allowed), allowed].into_iter().find(|most| setrlimit(Resource::Nofile, limits(*most)).is_ok());
+    raised.or(present.current).unwrap_or(WANTED)
 }
 
 /// A file of the kernel; empty where there is none.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use odradek_runtime::config::Config;
-use odradek_runtime::{Broker, logging, signals, threads};
+use odradek_runtime::{Broker, RecoveryPlan, logging, signals, threads};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,14 @@ Examples:
 
   Only check the file:
     odradek-broker run --config broker.yaml --check";
+
+const RECOVER_EXAMPLES: &str = "\
+Examples:
+  Say what would be lost without broker 3:
+    odradek-broker recover --config /etc/odradek/broker.yaml --without 3:DIRECTORY --dry-run
+
+  Order it, on each broker that is left, then restart these:
+    odradek-broker recover --config /etc/odradek/broker.yaml --without 3:DIRECTORY";
 
 /// A Kafka-compatible broker.
 #[derive(Debug, Parser)]
@@ -40,11 +48,27 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Order this broker to recover the metadata without voters that are gone for good. Acknowledged records may be lost.
+    #[command(after_help = RECOVER_EXAMPLES)]
+    Recover {
+        /// The configuration file (YAML) of the broker.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// A voter that is gone for good, as the broker's log and the controller Lease name it; as often as there are such.
+        #[arg(long, value_name = "ID:DIRECTORY", required = true)]
+        without: Vec<String>,
+        /// Only say what would be lost.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let Verb::Run { config, check } = Arguments::parse().verb;
-    match run(&config, check) {
+    let outcome = match Arguments::parse().verb {
+        Verb::Run { config, check } => run(&config, check),
+        Verb::Recover { config, without, dry_run } => recover(&config, &without, dry_run),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let line = format!("{error:#}").replace('\n', " ");
@@ -73,4 +97,18 @@ fn run(path: &std::path::Path, check: bool) -> anyhow::Result<()> {
         broker.shutdown().await;
         outcome
     })
+}
+
+fn recover(path: &std::path::Path, without: &[String], dry_run: bool) -> anyhow::Result<()> {
+    let config = Config::load(path).with_context(|| format!("configuration {}", path.display()))?;
+    let plan = threads::runtime(config.worker_threads)?.block_on(RecoveryPlan::judge(&config, without))?;
+    let mut out = std::io::stdout();
+    write!(out, "{plan}")?;
+    if dry_run {
+        writeln!(out, "Nothing was written: this was a dry run.")?;
+    } else {
+        plan.write()?;
+        writeln!(out, "The order is written. It takes effect when this broker starts again.")?;
+    }
+    Ok(())
 }

@@ -156,6 +156,12 @@ impl BrokerProcesses {
         Ok(())
     }
 
+    /// Has its next start be in another pod, as after an eviction: the same volume, another pod uid.
+    pub fn move_to_another_pod(&mut self, broker: u8, uid: &str) {
+        let process = &mut self.brokers[usize::from(broker)];
+        process.command = process.command.clone().environment("POD_UID", uid);
+    }
+
     /// Ends it at once (SIGKILL). Its sockets are closed by the kernel, which its peers notice.
     pub fn kill(&mut self, broker: u8) -> Result<()> {
         let mut daemon = self.take(broker)?;

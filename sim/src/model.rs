@@ -9,14 +9,21 @@
 //! them.
 //!
 //! The properties: no two controllers ever commit different records at one offset, and no two ever lead the same epoch.
-//! Reductions: fetching a tail and
-//! promising are one step each; fsync is part of the step; a broker that asks all members of the voter sets (rule 10)
-//! gets all answers in one step; "every broker it knows" in rule 10's last sentence is every broker.
+//! Reductions: fetching a tail and promising are one step each; fsync is part of the step; a broker that asks all members
+//! of the voter sets (rule 10) gets all answers in one step; "every broker it knows" in rule 10's last sentence is every
+//! broker; states that differ in the names of brokers alone are searched once (`symmetry`).
 //!
-//! `make model` searches the bounds of `tests/model.rs` completely.
+//! Not in the model, and so for the simulation: times and whom a broker hears (rule 1 but for who may take), snapshots and
+//! un-fsynced logs (parts of rules 3 and 9), what a controller decides before its epoch record is committed (rule 4), and
+//! what is shown to readers (rule 11). A controller that does not step down (rule 8) breaks no property of the model:
+//! promises and compare-and-set stand in its way.
+//!
+//! `tests/model.rs` has the bounds. `make model` prints of each search how many states there are and whether those were
+//! all, or else up to how many steps they were.
 
 mod state;
 mod steps;
+mod symmetry;
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -65,31 +72,47 @@ pub const MAX_EPOCH: usize = 6;
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mistake {
-    /// One promise is enough with three voters and more.
-    PromiseQuorumOfOne,
-    /// A broker that is no voter takes the Lease.
+    /// Rule 1: a broker that is no voter takes the Lease.
     NonVoterTakes,
-    /// The candidate does not catch up from the best promise.
+    /// Rule 2: a restart forgets what was promised.
+    PromiseForgotten,
+    /// Rule 2: whoever promised goes on following a lower epoch.
+    FollowsLower,
+    /// Rule 3: one promise is enough with three voters and more.
+    PromiseQuorumOfOne,
+    /// Rule 3: the candidate does not catch up from the best promise.
     NoCatchUp,
-    /// Commit without the pending set's quorum.
-    CommitWithoutPendingSet,
-    /// A change of voters without the check of rule 6.
+    /// Rule 5: records of older epochs are counted.
+    OlderEpochsCounted,
+    /// Rule 5: an acknowledgement counts before the logs were matched.
+    UnmatchedAcknowledged,
+    /// Rule 5: an acknowledgement counts for other epochs than that in which it was given.
+    AcknowledgedForAnyEpoch,
+    /// Rule 6: a change of voters without the check.
     ChangeWithoutCheck,
-    /// A pending change is forgotten after a read of the same sequence.
+    /// Rule 6: commit without the pending set's quorum.
+    CommitWithoutPendingSet,
+    /// Rule 6: commit without the old set's quorum while a change is pending.
+    CommitWithoutOldSet,
+    /// Rule 6: another change while one is pending.
+    SecondChangeWhilePending,
+    /// Rule 7: a pending change is forgotten after a read of the same sequence.
     PendingForgottenAfterRead,
     /// Writes of the Lease without compare-and-set.
     LeaseWithoutCompareAndSet,
-    /// Records of older epochs are counted.
-    OlderEpochsCounted,
-    /// An emptied folder keeps its identity (rule 9).
+    /// Rule 9: an emptied folder keeps its identity.
     EmptiedFolderKeepsIdentity,
-    /// Recovery goes on before all have answered (rule 10).
+    /// Rule 10: a Lease that is missing is taken for that of a new cluster.
+    FallenLeaseIsBootstrap,
+    /// Rule 10: recovery goes on before all have answered.
     RecoveryWithoutAll,
-    /// A controller that puts a lost Lease back is content with a promise quorum (rule 10).
+    /// Rule 10: answers to the mere question are taken for promises.
+    RecoveryWithoutPromises,
+    /// Rule 10: a controller that puts a lost Lease back is content with a promise quorum.
     RepairWithPromiseQuorum,
-    /// A taker of a Lease that names fewer than three voters does not ask for higher epochs (rule 10).
+    /// Rule 10: a taker of a Lease that names fewer than three voters does not ask for higher epochs.
     TakeWithoutAsking,
-    /// Nor does one that names four.
+    /// Rule 10: nor does one that names four.
     TakeOfFourWithoutAsking,
 }
 
@@ -98,8 +121,10 @@ pub enum Mistake {
 pub struct Found {
     /// States visited.
     pub states: usize,
-    /// Whether these are all there are within the bounds.
+    /// Whether these are all there are within the bounds, but for the names of brokers.
     pub complete: bool,
+    /// Every history of so many steps was checked.
+    pub depth: usize,
     /// The longest committed log.
     pub longest_commit: usize,
     /// The highest epoch that committed something.
@@ -111,12 +136,13 @@ pub struct Found {
 /// Visits states breadth first until there are no more, the bound is reached, or the property is broken.
 pub fn search(bounds: &Bounds, mistake: Option<Mistake>) -> Found {
     assert!(bounds.brokers <= MAX_BROKERS && bounds.log <= MAX_LOG && usize::from(bounds.takes) <= MAX_EPOCH);
-    let start = State::new(bounds);
+    let start = symmetry::canonical(State::new(bounds), bounds);
     let mut seen: HashSet<u128, BuildHasherDefault<Fingerprinted>> = HashSet::default();
     let mut queue = VecDeque::from([start.clone()]);
     seen.insert(fingerprint(&start));
-    let mut found = Found { states: 0, complete: true, longest_commit: 0, highest_epoch: 0, violation: None };
+    let mut found = Found { states: 0, complete: true, depth: 0, longest_commit: 0, highest_epoch: 0, violation: None };
     let mut next = Vec::new();
+    let mut left_at_depth = 1;
     while let Some(state) = queue.pop_front() {
         found.states += 1;
         found.longest_commit = found.longest_commit.max(state.committed.len());
@@ -131,9 +157,15 @@ pub fn search(bounds: &Bounds, mistake: Option<Mistake>) -> Found {
             return found;
         }
         for state in next.drain(..) {
+            let state = symmetry::canonical(state, bounds);
             if seen.insert(fingerprint(&state)) {
                 queue.push_back(state);
             }
+        }
+        left_at_depth -= 1;
+        if left_at_depth == 0 && !queue.is_empty() {
+            found.depth += 1;
+            left_at_depth = queue.len();
         }
     }
     found

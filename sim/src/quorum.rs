@@ -2,10 +2,10 @@
 //! Random histories of a quorum: real members, everything around them simulated.
 //!
 //! A run has a time of faults and a time after healing. During faults members are killed, paused, cut off, stopped
-//! cleanly and emptied; messages are lost, late, repeated and out of order; the Lease API is away, loses answers, lets
-//! writes land late, and the Lease is deleted, rolled back or taken by a stranger. What [`Oracle`] demands holds
-//! throughout: no two brokers ever hold different committed records at one offset, nothing committed is lost, an epoch
-//! has one leader. After healing a controller leads and commits.
+//! cleanly and emptied; messages are lost, late, repeated and out of order; the Lease API is away, throttles, loses
+//! answers, lets writes land late, and the Lease is deleted, rolled back, taken by a stranger or given a holder that cannot
+//! be read. What [`Oracle`] demands holds throughout: no two brokers ever hold different committed records at one offset,
+//! nothing committed is lost, an epoch has one leader. After healing a controller leads and commits.
 //!
 //! The budget of faults that the protocol must survive: at most one emptied folder among the voters at a time, with
 //! another voter that has what it had; the Lease is rolled back or deleted only while all brokers have seen its present
@@ -22,7 +22,7 @@ mod store;
 mod tally;
 mod world;
 
-pub use lease_api::LeaseApi;
+pub use lease_api::{ForeignHand, LeaseApi, Mending};
 pub use memory_storage::{MemoryDisk, MemoryStorage};
 pub use oracle::{Oracle, Violation};
 pub use profile::{Planted, Profile};

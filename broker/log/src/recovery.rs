@@ -43,6 +43,8 @@ pub struct RecoveryReport {
     pub segments_removed: usize,
     /// Where and why the log was cut; `None` if it was whole.
     pub cut: Option<String>,
+    /// The cut is all that an interrupted write leaves: an incomplete batch at the very end. Any other is damage.
+    pub is_torn: bool,
     /// Files beside the batches that were damaged or missing and were made anew, in words.
     pub rebuilt: Vec<String>,
     /// The log's first offset.
@@ -193,6 +195,7 @@ impl Recovery<'_> {
                 self.store_indexes(&*file, examined, base)?;
             }
             if let Some((base, position, error)) = fault {
+                report.is_torn = matches!(error, BatchError::Incomplete { .. }) && at + 1 == to_check.len();
                 report.cut = Some(format!("{base:020}.log at byte {position}: {error}"));
                 report.segments_removed = to_check.len() - at - 1;
                 break;

@@ -71,7 +71,7 @@ fn measure(topics: i32, partitions: i32) {
 
     let began = Instant::now();
     let verdict = may_stop(&image, &settings.topic_defaults, BrokerId(8), 10);
-    println!("may broker 8 stop: {} against it, {:.6} s", verdict.blocking, began.elapsed().as_secs_f64());
+    println!("may broker 8 stop: {} against it, {:.6} s", verdict.blocking(), began.elapsed().as_secs_f64());
 
     let began = Instant::now();
     let records = image.to_records();

@@ -48,7 +48,7 @@ pub use create_topics::{CreateTopicError, CreateTopics, CreatedTopic, MAX_PARTIT
 pub use delete_topics::{DeleteTopicError, DeleteTopics, DeletedTopic, TopicReference};
 pub use elect_leaders::{ElectLeaders, ElectLeadersError, ElectionKind};
 pub use feature_level::{UpdateFeatureLevel, UpdateFeatureLevelError};
-pub use may_stop::{StopBlocker, StopReason, StopVerdict, may_stop};
+pub use may_stop::{MOST_STOP_BLOCKERS, MayStop, StopBlocker, StopReason, StopVerdict, may_stop};
 pub use min_in_sync::{min_in_sync, min_in_sync_without_setting};
 use odradek_model::{BrokerEpoch, ClusterId, Timestamp, TopicDefaults, TopicOverrides};
 pub use planted::PlantedBug;
@@ -119,6 +119,8 @@ pub enum Command {
     AlterReassignments(AlterReassignments),
     /// An upgrade is finalised.
     UpdateFeatureLevel(UpdateFeatureLevel),
+    /// A question: may a broker stop?
+    MayStop(MayStop),
     /// Partitions without a leader try again: after a change of settings, and from time to time.
     ElectLeaderless,
     /// Preferred leaders that are in sync lead again: from time to time.
@@ -139,7 +141,8 @@ impl Command {
             | Self::CreateTopics(_)
             | Self::DeleteTopics(_)
             | Self::AllocateProducerIds(_)
-            | Self::UpdateFeatureLevel(_) => 0,
+            | Self::UpdateFeatureLevel(_)
+            | Self::MayStop(_) => 0,
             Self::ChangeBrokerState(_)
             | Self::CordonBroker(_)
             | Self::UnregisterBroker(_)
@@ -189,6 +192,8 @@ pub enum Reply {
     AlterReassignments(Vec<Result<(), ReassignmentError>>),
     /// The level.
     UpdateFeatureLevel(Result<u32, UpdateFeatureLevelError>),
+    /// What speaks against it; `None` if no such broker is registered.
+    MayStop(Option<StopVerdict>),
     /// To [`Command::ElectLeaderless`], [`Command::BalanceLeaders`] and [`Command::RaiseInternalTopics`].
     Progress(Progress),
     /// The cluster is not upgraded yet (`UNSUPPORTED_VERSION`, 35).
@@ -247,6 +252,7 @@ pub fn decide(image: &Image, settings: &ControllerSettings, command: &Command, _
         Command::AlterReassignments(command) => {
             reassignment::decide(image, settings, command).map(Reply::AlterReassignments)
         }
+        Command::MayStop(command) => may_stop::decide(image, settings, *command).map(Reply::MayStop),
         Command::UpdateFeatureLevel(command) => feature_level::decide(image, command).map(Reply::UpdateFeatureLevel),
         Command::ElectLeaderless => look_after::elect_leaderless(image, settings).map(Reply::Progress),
         Command::BalanceLeaders => look_after::balance_leaders(image, settings).map(Reply::Progress),

@@ -5,6 +5,7 @@
 
 mod apply;
 mod indexes;
+mod recover;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -128,6 +129,11 @@ impl PartitionImage {
     }
 }
 
+/// The setting by which records are forced to the disk.
+pub(crate) const FLUSH_MESSAGES: &str = "flush.messages";
+/// Its value for each before it counts.
+pub(crate) const FLUSH_EACH: &str = "1";
+
 /// A topic with its partitions and settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicImage {
@@ -139,6 +145,8 @@ pub struct TopicImage {
     pub partitions: Vec<Arc<PartitionImage>>,
     /// The settings given for it, as text.
     pub overrides: Arc<TopicOverrides>,
+    /// [`FLUSH_MESSAGES`] has been [`FLUSH_EACH`] since its birth: no replica has ever acknowledged what was not on its disk.
+    pub always_flushed: bool,
     unknown: Bytes,
 }
 

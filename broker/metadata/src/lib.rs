@@ -22,11 +22,11 @@ pub use controller::{
     CreatePartitions, CreatePartitionsError, CreateTopicError, CreateTopics, CreatedTopic, DYNAMIC_BROKER_SETTINGS,
     Decision, DeleteTopicError, DeleteTopics, DeletedTopic, Effect, ElectLeaders, ElectLeadersError, ElectionKind,
     Event, Heartbeat, HeartbeatOutcome, HeartbeatReply, INITIAL_FEATURE_LEVEL, MAX_PARTITIONS_PER_REQUEST, MAX_WAITING,
-    MonotonicMs, MorePartitions, NewTopic, OngoingReassignment, PRODUCER_ID_BLOCK, PlantedBug, Probe, ProducerIdBlock,
-    Progress, ProposedPartition, ProposedReplica, Reassignment, ReassignmentError, RegisterBroker, RegisterBrokerError,
-    Reply, ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation, SettingsResource, StaleHeartbeat,
-    StopBlocker, StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker, UpdateFeatureLevel,
-    UpdateFeatureLevelError, bootstrap, decide, may_stop, min_in_sync, min_in_sync_without_setting,
+    MOST_STOP_BLOCKERS, MayStop, MonotonicMs, MorePartitions, NewTopic, OngoingReassignment, PRODUCER_ID_BLOCK,
+    PlantedBug, Probe, ProducerIdBlock, Progress, ProposedPartition, ProposedReplica, Reassignment, ReassignmentError,
+    RegisterBroker, RegisterBrokerError, Reply, ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation,
+    SettingsResource, StaleHeartbeat, StopBlocker, StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker,
+    UpdateFeatureLevel, UpdateFeatureLevelError, bootstrap, decide, may_stop, min_in_sync, min_in_sync_without_setting,
     ongoing_reassignments, topic_setting_is_in_force,
 };
 pub use image::{
@@ -35,6 +35,6 @@ pub use image::{
 };
 pub use log::{
     LogPosition, MAX_BATCH_BYTES, MAX_VOTERS_BYTES, MetadataBatch, MetadataLog, MetadataLogError, Promise,
-    RecoveryReport,
+    RecoveryReport, read_promise,
 };
 pub use records::Record;

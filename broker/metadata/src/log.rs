@@ -26,7 +26,7 @@ use batch::Batch;
 pub use batch::MAX_BATCH_BYTES;
 use odradek_disk::{Disk, DiskError, DiskFile, DiskOperation, OpenMode};
 use odradek_model::{ControllerEpoch, Offset};
-pub use promise::{MAX_VOTERS_BYTES, Promise};
+pub use promise::{MAX_VOTERS_BYTES, Promise, read_promise};
 pub use recovery::RecoveryReport;
 pub use replication::MetadataBatch;
 use replication::REMEMBERED_BATCHES;
@@ -119,7 +119,8 @@ pub struct MetadataLog {
     /// First offset and length of all segments, the active one last (its length is `file_len`).
     segments: Vec<(Offset, u64)>,
     end: Offset,
-    /// Each epoch in the log with its first offset, rising in both; the snapshot's epoch stands at its end.
+    /// Each epoch in the log with its first offset, rising in both. What is in the snapshot has only its last epoch
+    /// here, at the snapshot's end: so a log is the same before and after it is opened anew.
     epochs: Vec<(ControllerEpoch, Offset)>,
     /// Where the last batches of the active segment begin: first offset and byte. At most [`REMEMBERED_BATCHES`].
     recent: VecDeque<(Offset, u64)>,
@@ -266,7 +267,7 @@ impl MetadataLog {
     /// is committed and cannot be cut. The caller takes [`Self::image`] anew.
     ///
     /// # Errors
-    /// Disk errors, all of them fatal here.
+    /// Disk errors and damage, all of them fatal here.
     ///
     /// # Panics
     /// If `end` is below the snapshot.
@@ -287,20 +288,29 @@ impl MetadataLog {
         self.file = self.disk.open(&path, OpenMode::ReadWrite)?;
         let bytes = read_all(&self.file)?;
         let (mut kept, mut offset) = (0, start);
-        while let Ok(batch) = Batch::parse(&bytes[kept..]) {
+        while kept < bytes.len() {
+            let batch = Batch::parse(&bytes[kept..]).map_err(|reason| MetadataLogError::Corrupt {
+                path: path.clone(),
+                position: kept as u64,
+                reason: reason.to_owned(),
+            })?;
             if batch.end_offset() > end {
                 break;
             }
             kept += batch.len();
             offset = batch.end_offset();
         }
+        assert!(offset >= self.snapshot_end, "the snapshot at {} ends at a batch's end", self.snapshot_end);
         self.recent.clear();
         self.file.truncate(kept as u64)?;
         self.file.sync()?;
         self.file_len = kept as u64;
         self.end = offset;
-        let new_end = self.end;
-        self.epochs.retain(|(_, first)| *first < new_end || (*first == new_end && new_end == self.snapshot_end));
+        let (new_end, snapshot_epoch) = (self.end, self.snapshot_epoch);
+        // An epoch that begins where the log ends now is gone, also where the snapshot ends: of what begins there only
+        // the snapshot's own epoch stays. A position with the epoch of records that were cut would pass for a log that
+        // is further than it is (rule 3).
+        self.epochs.retain(|(epoch, first)| *epoch <= snapshot_epoch || *first < new_end);
         self.stopped = false;
         Ok(self.end)
     }
@@ -324,7 +334,7 @@ impl MetadataLog {
     /// Disk errors. If not fatal the log works on; the snapshot may or may not be there.
     ///
     /// # Panics
-    /// If the image is older than the present snapshot or newer than the log.
+    /// If the image is older than the present snapshot or newer than the log, or was made of other records.
     pub fn write_snapshot(&mut self, image: &Image) -> Result<(), MetadataLogError> {
         self.check_running()?;
         let at = image.end_offset();
@@ -332,6 +342,8 @@ impl MetadataLog {
         if at == self.snapshot_end {
             return Ok(());
         }
+        let epoch = self.epochs.iter().rfind(|(_, first)| *first < at).map_or(0, |(epoch, _)| *epoch);
+        assert_eq!(image.epoch(), epoch, "the epoch of the last record of a snapshot at {at}");
         let bytes = snapshot::encode(image, false);
         self.store_snapshot(image, &bytes)?;
         self.roll()?;
@@ -339,13 +351,25 @@ impl MetadataLog {
     }
 
     /// Puts another broker's snapshot (the bytes of its file) in place of this log, atomically: after a crash either
-    /// the old log or the snapshot is there (rule 3). Returns its image.
+    /// the old log, perhaps without what was beyond the snapshot, or the snapshot is there (rule 3). Returns its image.
     ///
     /// # Errors
-    /// Malformed bytes change nothing; disk errors.
+    /// Malformed bytes, and a snapshot that ends below this log's own, change nothing; disk errors.
     pub fn install_snapshot(&mut self, bytes: &[u8]) -> Result<Image, MetadataLogError> {
         self.check_running()?;
         let image = Self::received_snapshot(bytes)?;
+        let end = image.end_offset();
+        if end < self.snapshot_end {
+            let own = self.snapshot_end;
+            return Err(MetadataLogError::Received(format!(
+                "a snapshot up to {end}, but {own} records are committed here"
+            )));
+        }
+        if self.end > end && self.segments.iter().any(|(start, _)| *start == end) {
+            // A segment with the name of the new log's first one would be taken for that, should the process die
+            // before it is removed.
+            self.truncate_to(end)?;
+        }
         let bytes = snapshot::encode(&image, true);
         self.store_snapshot(&image, &bytes)?;
         self.stopped = true;
@@ -371,6 +395,8 @@ impl MetadataLog {
             .map_err(|error| self.stop_if_unknown(error))?;
         self.snapshot_epoch = image.epoch();
         self.snapshot_end = image.end_offset();
+        self.epochs.retain(|(epoch, _)| *epoch > image.epoch());
+        self.epochs.insert(0, (image.epoch(), image.end_offset()));
         self.snapshot_bytes = bytes.len() as u64;
         self.bytes_since_snapshot = 0;
         Ok(())

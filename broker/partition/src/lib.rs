@@ -10,7 +10,8 @@
 //! 1. **Metadata.** For every change of the partition, in the metadata's order: [`Partition::lead`] if this broker
 //!    leads, [`Partition::follow`] if another does, [`Partition::resign`] if none; [`Partition::close`] if it goes.
 //! 2. **As leader.** [`Partition::append`] for produces, [`Partition::follower_fetch`] when a follower's fetch arrives,
-//!    [`Partition::tick`] every half of `replica.lag.time.max.ms`. [`Effect::ProposeIsr`] goes to the controller and its
+//!    [`Partition::tick`] every half of `replica.lag.time.max.ms`, [`Partition::brokers_changed`] when the metadata says
+//!    something new of brokers. [`Effect::ProposeIsr`] goes to the controller and its
 //!    answer back by [`Partition::isr_answered`]; that it was committed comes with the metadata. One is on its way at
 //!    a time.
 //! 3. **As follower.** Loop: [`Partition::next_step`]; send what it says; give the answer to
@@ -63,7 +64,7 @@ pub use log_port::{
 };
 pub use partition::{
     Acks, Appended, DeleteOutcome, DeleteRequested, Effect, FollowerFetch, FollowerFetched, Partition,
-    PartitionSettings, ProduceOutcome, ProduceWait,
+    PartitionSettings, ProduceOutcome, ProduceWait, Witnesses,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use planted::PlantedBug;

@@ -8,6 +8,7 @@ mod following;
 #[cfg(test)]
 mod fork;
 mod roles;
+mod witnesses;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use odradek_records::ValidatedBatch;
 
 pub use self::deletion::{DeleteOutcome, DeleteRequested};
 pub use self::fetches::{FollowerFetch, FollowerFetched};
+pub use self::witnesses::Witnesses;
 use crate::brokers::LocalBroker;
 use crate::error::{AppendError, LeadershipError};
 use crate::follower::Follower;

@@ -30,6 +30,8 @@ pub enum PlantedBug {
     RepeatedMetadataSettles,
     /// An ISR change whose outcome is unknown is taken for refused.
     UnknownOutcomeReverted,
+    /// A single other replica confirms that a leader still leads, however few make a high watermark move.
+    OneWitnessIsEnough,
 }
 
 /// What is switched on.

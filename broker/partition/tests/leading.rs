@@ -365,3 +365,72 @@ fn a_decision_that_is_not_newer_changes_nothing() {
     replicas.follow(0, 1, 6, 9);
     assert_eq!(replicas.on(0).following().map(|following| following.leader), Some(id(1)));
 }
+
+#[test]
+fn who_was_fenced_is_proposed_once_the_metadata_says_that_it_is_not() {
+    let mut replicas = Replicas::new(3, plain(2));
+    replicas.elect(0, 1, 1, &[0, 1]);
+    replicas.registered.change(2, |status| status.fenced = true);
+    assert_eq!(replicas.round(2).leader_effects, [], "it has everything, and is fenced");
+    let now = replicas.now;
+    assert_eq!(replicas.on(0).brokers_changed(now), []);
+    replicas.registered.change(2, |status| status.fenced = false);
+    assert_eq!(replicas.on(0).tick(now), [], "who only lets time pass proposes nobody");
+    assert_eq!(members(&proposed(&replicas.on(0).brokers_changed(now))), [0, 1, 2]);
+    assert_eq!(replicas.on(0).brokers_changed(now), [], "that is on its way");
+}
+
+#[test]
+fn who_is_behind_is_not_proposed_for_being_alive() {
+    let mut replicas = Replicas::new(3, plain(2));
+    replicas.elect(0, 1, 1, &[0, 1]);
+    replicas.registered.change(2, |status| status.fenced = true);
+    replicas.round(2);
+    replicas.append(0, 1);
+    replicas.pass(LAG + 1);
+    replicas.registered.change(2, |status| status.fenced = false);
+    replicas.catch_up(1);
+    let now = replicas.now;
+    assert_eq!(replicas.on(0).brokers_changed(now), []);
+}
+
+/// Whether a leader of so many replicas, with that minimum and ISR, may read when those confirm.
+fn suffice(replicas: i32, min: i32, in_sync: &[i32], confirming: &[i32]) -> bool {
+    let mut cluster = Replicas::new(replicas, plain(min));
+    cluster.elect(0, 1, 1, in_sync);
+    let witnesses = cluster.on(0).witnesses(Some(1)).expect("it leads");
+    assert_eq!(witnesses.others, (1..replicas).map(id).collect::<Vec<_>>());
+    witnesses.suffice(|broker| confirming.contains(&broker.0))
+}
+
+#[test]
+fn a_read_needs_the_word_of_all_who_may_lead_or_of_enough_that_nobody_commits() {
+    let all = &[0, 1, 2][..];
+    // Two commit: any other one keeps the third from it.
+    assert!(!suffice(3, 2, all, &[]));
+    assert!(suffice(3, 2, all, &[1]) && suffice(3, 2, all, &[2]));
+    assert!(suffice(3, 2, &[0, 1], &[2]), "whether it is in sync or not");
+    // Below the minimum others may be eligible.
+    assert!(!suffice(3, 2, &[0], &[]));
+    assert!(suffice(3, 2, &[0], &[1]));
+    // One commits alone: all who may lead are needed, and no others.
+    assert!(!suffice(3, 1, all, &[1]) && suffice(3, 1, all, &[1, 2]));
+    assert!(!suffice(3, 1, &[0, 1], &[2]) && suffice(3, 1, &[0, 1], &[1]));
+    assert!(suffice(3, 1, &[0], &[]));
+    assert!(!suffice(2, 1, &[0, 1], &[]) && suffice(2, 1, &[0, 1], &[1]));
+    // Nothing is committed without this one.
+    assert!(suffice(2, 2, &[0, 1], &[]) && suffice(3, 3, all, &[]) && suffice(1, 1, &[0], &[]));
+    assert!(!suffice(5, 2, &[0, 1, 2, 3, 4], &[1, 2]) && suffice(5, 2, &[0, 1, 2, 3, 4], &[1, 2, 3]));
+}
+
+#[test]
+fn who_is_about_to_join_may_lead() {
+    let mut replicas = Replicas::new(3, plain(1));
+    replicas.elect(0, 1, 1, &[0]);
+    assert!(replicas.on(0).witnesses(Some(1)).expect("it leads").suffice(|_| false));
+    proposed(&replicas.round(1).leader_effects);
+    let witnesses = replicas.on(0).witnesses(Some(1)).expect("it leads");
+    assert!(!witnesses.suffice(|_| false) && witnesses.suffice(|broker| broker == id(1)));
+    assert!(matches!(replicas.on(0).witnesses(Some(2)), Err(LeadershipError::Unknown { .. })));
+    assert!(matches!(replicas.on(1).witnesses(None), Err(LeadershipError::NotLeader)));
+}

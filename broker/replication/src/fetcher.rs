@@ -2,14 +2,18 @@
 //! The fetcher of one leader and lane (`AbstractFetcherThread`): which of its partitions the next request asks for, in
 //! which order, and who has to wait after an error. Must not know how a request travels or what an answer does to a log.
 //!
-//! Each request names all partitions that are due, without a session. An incremental session (KIP-227) would send the
-//! difference to the last request instead: its place is [`Next::Ask`], made here, and nowhere else.
+//! The leader keeps a session (KIP-227): a request names the partitions that the leader does not know as they are now,
+//! and the answer those with news. A partition that neither names is asked for all the same, by the same question.
+//!
+//! What the leader has said of a partition it does not say again. So who has not taken an answer in leaves the session and
+//! comes back as new, or the session is begun anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use odradek_model::BrokerId;
 use odradek_partition::{AskNumber, FetchPlan, FollowerStep, MonotonicTime, OffsetsPlan};
 
+use crate::session::{Session, SessionAnswer, SessionStep};
 use crate::throttle::Throttle;
 use crate::{FetcherId, ReplicaKey};
 
@@ -55,19 +59,30 @@ pub struct Ask<P> {
     pub plan: P,
 }
 
+/// A Fetch request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fetch {
+    /// How it stands to the leader's session.
+    pub session: SessionStep,
+    /// The partitions that it names, in this order: a leader serves the first ones first.
+    pub named: Vec<Ask<FetchPlan>>,
+    /// Those that leave the session.
+    pub forgotten: Vec<ReplicaKey>,
+    /// How long the leader may wait for records.
+    pub wait_ms: i64,
+    /// Bytes of records wanted at most.
+    pub request_bytes: usize,
+}
+
 /// What a fetcher does next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Send these; not both are empty.
+    /// Send these; there is one of them at least.
     Ask {
         /// To be asked first, by ListOffsets.
         offsets: Vec<Ask<OffsetsPlan>>,
-        /// To be asked by one Fetch, in this order: a leader serves the first ones first.
-        fetches: Vec<Ask<FetchPlan>>,
-        /// How long the leader may wait for records.
-        wait_ms: i64,
-        /// Bytes of records wanted at most.
-        request_bytes: usize,
+        /// To be asked by one Fetch.
+        fetch: Option<Fetch>,
     },
     /// Nothing to send before that time, or before a partition is added or ready.
     Wait(Option<MonotonicTime>),
@@ -78,6 +93,11 @@ pub enum Next {
 pub enum Outcome {
     /// It was answered, with so many bytes of records, and the replica made use of it.
     Taken {
+        /// Bytes of records.
+        bytes: usize,
+    },
+    /// It was answered, and the replica has another question by now.
+    Void {
         /// Bytes of records.
         bytes: usize,
     },
@@ -114,6 +134,15 @@ struct Followed {
     state: State,
     /// Its place in the order.
     place: u64,
+    /// The question that the leader's session has for it.
+    known: Option<FetchPlan>,
+}
+
+impl Followed {
+    /// Whether its question stands without being named again.
+    fn stands(&self) -> bool {
+        self.known.is_some_and(|known| self.state == State::Asked(known.number))
+    }
 }
 
 /// The partitions followed through one connection. One request at a time is on its way, and one for newcomers beside it.
@@ -127,6 +156,10 @@ pub struct Fetcher {
     /// take the bytes of all others.
     order: BTreeMap<u64, ReplicaKey>,
     next_place: u64,
+    session: Session,
+    /// Who is in the leader's session and is to leave it, as the leader has said what was not taken in; bounded by the
+    /// session's partitions.
+    leaving: BTreeSet<ReplicaKey>,
     is_paused: bool,
 }
 
@@ -140,6 +173,8 @@ impl Fetcher {
             partitions: HashMap::new(),
             order: BTreeMap::new(),
             next_place: 0,
+            session: Session::default(),
+            leaving: BTreeSet::new(),
             is_paused: false,
         }
     }
@@ -181,13 +216,16 @@ impl Fetcher {
         let place = self.next_place;
         self.next_place += 1;
         self.order.insert(place, key);
-        self.partitions.insert(key, Followed { state: State::Due, place });
+        self.partitions.insert(key, Followed { state: State::Due, place, known: None });
     }
 
     /// Forgets a partition; an answer for it that is on its way is of no matter.
     pub fn remove(&mut self, key: ReplicaKey) {
         if let Some(followed) = self.partitions.remove(&key) {
             self.order.remove(&followed.place);
+            if followed.known.is_some() {
+                self.leaving.insert(key);
+            }
         }
     }
 
@@ -207,22 +245,24 @@ impl Fetcher {
 
     /// What to ask beside a request on its way, for those that came meanwhile or whose wait is over: on another
     /// connection, so that they do not wait with it. As [`Self::next`] else; the next call of that takes over whom this
-    /// one asks for.
+    /// one asks for. Such a request has no session.
     pub fn next_of_newcomers(&mut self, now: MonotonicTime, step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
         if self.throttle.is_some() {
             return Next::Wait(None);
         }
         match self.ask(now, Whom::Newcomers, step) {
-            Next::Ask { offsets, fetches, wait_ms, request_bytes } => {
-                Next::Ask { offsets, fetches, wait_ms: wait_ms.min(WAIT_MS_OF_NEWCOMERS), request_bytes }
+            Next::Ask { offsets, fetch } => {
+                let shorter = |fetch: Fetch| Fetch { wait_ms: fetch.wait_ms.min(WAIT_MS_OF_NEWCOMERS), ..fetch };
+                Next::Ask { offsets, fetch: fetch.map(shorter) }
             }
             wait @ Next::Wait(_) => wait,
         }
     }
 
     /// What to do next. `step` asks a partition for its next step; that voids what was asked for it before, so it is
-    /// called for those alone that the request will name. To be called when the last request has ended; partitions of
-    /// which it was not told what became of them are asked for again.
+    /// called for those alone whose question does not stand. To be called when the last request has ended; partitions of
+    /// which it was not told what became of them are asked for again, unless the session goes on and the answer does not
+    /// name them: their questions stand.
     pub fn next(&mut self, now: MonotonicTime, step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
         self.ask(now, Whom::All, step)
     }
@@ -234,75 +274,166 @@ impl Fetcher {
         if let Some(until) = self.throttle.as_mut().and_then(|throttle| throttle.until(now)) {
             return Next::Wait(Some(until));
         }
-        let (mut offsets, mut fetches) = (Vec::new(), Vec::new());
+        if whom == Whom::All && (self.session.awaits_answer() || !self.session.is_open() || self.any_returns(now)) {
+            self.begin_session();
+        }
+        let (mut offsets, mut named, mut standing) = (Vec::new(), Vec::new(), 0usize);
+        let mut outside = Vec::new();
         let (mut earliest, mut any_blocked) = (None::<MonotonicTime>, false);
         for key in self.order.values() {
             let followed = self.partitions.get_mut(key).expect("the order names partitions that are there");
-            match followed.state {
-                State::Idle => continue,
+            let asks = match followed.state {
                 State::Asked(_) if whom == Whom::Newcomers => continue,
+                State::Asked(_) if followed.stands() => {
+                    standing += 1;
+                    continue;
+                }
+                State::Idle => false,
                 State::Blocked => {
                     any_blocked = true;
-                    continue;
+                    false
                 }
                 State::Delayed(until) if until > now => {
                     earliest = Some(earliest.map_or(until, |earliest| earliest.min(until)));
-                    continue;
+                    false
                 }
-                State::Due | State::Asked(_) | State::Delayed(_) => {}
-            }
-            followed.state = match step(*key) {
-                FollowerStep::Fetch(plan) if plan.leader == self.id.leader => {
-                    fetches.push(Ask { key: *key, plan });
-                    State::Asked(plan.number)
-                }
-                FollowerStep::AskOffsets(plan) if plan.leader == self.id.leader => {
-                    offsets.push(Ask { key: *key, plan });
-                    State::Asked(plan.number)
-                }
-                // It follows another already, and whoever told it so is about to take it from here.
-                FollowerStep::Fetch(_) | FollowerStep::AskOffsets(_) | FollowerStep::Nothing => State::Idle,
-                FollowerStep::AwaitCheckpoint | FollowerStep::AwaitFlush => {
-                    any_blocked = true;
-                    State::Blocked
-                }
+                State::Due | State::Asked(_) | State::Delayed(_) => true,
             };
+            if asks {
+                followed.state = match step(*key) {
+                    FollowerStep::Fetch(plan) if plan.leader == self.id.leader => {
+                        if whom == Whom::All
+                            && followed.known.replace(plan).is_some_and(|known| asks_alike(known, plan))
+                        {
+                            standing += 1;
+                        } else {
+                            named.push(Ask { key: *key, plan });
+                        }
+                        State::Asked(plan.number)
+                    }
+                    FollowerStep::AskOffsets(plan) if plan.leader == self.id.leader => {
+                        offsets.push(Ask { key: *key, plan });
+                        State::Asked(plan.number)
+                    }
+                    // It follows another already, and whoever told it so is about to take it from here.
+                    FollowerStep::Fetch(_) | FollowerStep::AskOffsets(_) | FollowerStep::Nothing => State::Idle,
+                    FollowerStep::AwaitCheckpoint | FollowerStep::AwaitFlush => {
+                        any_blocked = true;
+                        State::Blocked
+                    }
+                };
+            }
+            if whom == Whom::All && followed.known.is_some() && !followed.stands() {
+                outside.push(*key);
+            }
         }
-        if offsets.is_empty() && fetches.is_empty() {
-            return Next::Wait(earliest);
-        }
-        let mut wait_ms = self.settings.wait_ms;
-        if let Some(earliest) = earliest {
-            wait_ms = wait_ms.min(earliest.millis_since(now));
-        }
-        if any_blocked {
-            wait_ms = wait_ms.min(WAIT_MS_BESIDE_A_SYNC);
-        }
-        let request_bytes = match &self.throttle {
+        let fetch = (!named.is_empty() || standing > 0).then(|| {
+            let mut wait_ms = self.settings.wait_ms;
+            if let Some(earliest) = earliest {
+                wait_ms = wait_ms.min(earliest.millis_since(now));
+            }
+            if any_blocked {
+                wait_ms = wait_ms.min(WAIT_MS_BESIDE_A_SYNC);
+            }
+            let (session, forgotten) = match whom {
+                Whom::All => (self.session.next(), self.leave_session(&outside)),
+                Whom::Newcomers => (SessionStep::NONE, Vec::new()),
+            };
+            Fetch { session, named, forgotten, wait_ms, request_bytes: self.request_bytes() }
+        });
+        if offsets.is_empty() && fetch.is_none() { Next::Wait(earliest) } else { Next::Ask { offsets, fetch } }
+    }
+
+    fn request_bytes(&self) -> usize {
+        match &self.throttle {
             Some(throttle) => {
                 let second = usize::try_from(throttle.bytes_per_second()).unwrap_or(usize::MAX);
                 self.settings.request_bytes.min(second.max(THROTTLED_BYTES_MIN))
             }
             None => self.settings.request_bytes,
-        };
-        Next::Ask { offsets, fetches, wait_ms, request_bytes }
+        }
+    }
+
+    /// Whether the next request would name one that it has to have left out once: a session forgets last.
+    fn any_returns(&self, now: MonotonicTime) -> bool {
+        self.leaving.iter().filter_map(|key| self.partitions.get(key)).any(|followed| match followed.state {
+            State::Due | State::Asked(_) => true,
+            State::Delayed(until) => until <= now,
+            State::Blocked | State::Idle => false,
+        })
+    }
+
+    /// The next request names all partitions.
+    fn begin_session(&mut self) {
+        self.session.doubt();
+        self.leaving.clear();
+        for followed in self.partitions.values_mut() {
+            followed.known = None;
+        }
+    }
+
+    /// Who is left out of a session's next request.
+    fn leave_session(&mut self, outside: &[ReplicaKey]) -> Vec<ReplicaKey> {
+        for key in outside {
+            self.partitions.get_mut(key).expect("it was just seen").known = None;
+            self.leaving.insert(*key);
+        }
+        std::mem::take(&mut self.leaving).into_iter().collect()
+    }
+
+    /// The question of a partition that the last request of [`Self::next`] asks, by name or because it stands. `None` for
+    /// one that it does not ask, or that has left since: what is said of it means nothing.
+    pub fn question(&self, key: ReplicaKey) -> Option<Ask<FetchPlan>> {
+        self.partitions.get(&key)?.known.map(|plan| Ask { key, plan })
+    }
+
+    /// Whether nobody has said yet what became of a partition's question.
+    pub fn awaits(&self, ask: &Ask<FetchPlan>) -> bool {
+        self.partitions.get(&ask.key).is_some_and(|followed| followed.state == State::Asked(ask.plan.number))
+    }
+
+    /// Takes note of what the leader said of the session in its answer to the last request of [`Self::next`].
+    pub fn session_answered(&mut self, answer: SessionAnswer) {
+        if !self.session.answered(answer) {
+            self.begin_session();
+        }
+    }
+
+    /// The last request of [`Self::next`] was not answered: none of its partitions is asked for before the back-off is
+    /// over.
+    pub fn failed(&mut self, now: MonotonicTime) {
+        let until = self.delayed_until(now);
+        for followed in self.partitions.values_mut().filter(|followed| followed.stands()) {
+            followed.state = State::Delayed(until);
+        }
+        self.session.failed();
+        self.begin_session();
+    }
+
+    fn delayed_until(&self, now: MonotonicTime) -> MonotonicTime {
+        MonotonicTime(now.0.saturating_add(self.settings.backoff_ms.max(1)))
     }
 
     /// Takes note of what became of the question `number` of a partition; of another it is late and means nothing.
     pub fn answered(&mut self, key: ReplicaKey, number: AskNumber, outcome: Outcome, now: MonotonicTime) {
-        let (Outcome::Taken { bytes } | Outcome::Failed { bytes }) = outcome;
+        let (Outcome::Taken { bytes } | Outcome::Void { bytes } | Outcome::Failed { bytes }) = outcome;
         if let Some(throttle) = &mut self.throttle {
             throttle.take(bytes, now);
         }
-        let Some(followed) = self.partitions.get_mut(&key).filter(|followed| followed.state == State::Asked(number))
-        else {
+        let until = self.delayed_until(now);
+        let Some(followed) = self.partitions.get_mut(&key) else { return };
+        let is_asked = followed.state == State::Asked(number);
+        // The leader has said what nobody took in.
+        if !matches!(outcome, Outcome::Taken { .. }) && followed.known.is_some_and(|known| known.number == number) {
+            followed.known = None;
+            self.leaving.insert(key);
+        }
+        if !is_asked {
             return;
-        };
+        }
         followed.state = match outcome {
-            Outcome::Taken { .. } => State::Due,
-            Outcome::Failed { .. } => {
-                State::Delayed(MonotonicTime(now.0.saturating_add(self.settings.backoff_ms.max(1))))
-            }
+            Outcome::Taken { .. } | Outcome::Void { .. } => State::Due,
+            Outcome::Failed { .. } => State::Delayed(until),
         };
         if bytes > 0 {
             self.order.remove(&followed.place);
@@ -311,4 +442,9 @@ impl Fetcher {
             self.order.insert(followed.place, key);
         }
     }
+}
+
+/// Whether the leader need not be told of the second question.
+fn asks_alike(known: FetchPlan, plan: FetchPlan) -> bool {
+    FetchPlan { number: plan.number, ..known } == plan
 }

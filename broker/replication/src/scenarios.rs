@@ -7,7 +7,10 @@ use odradek_model::{BrokerId, TopicId};
 use odradek_partition::{AskNumber, FetchPlan, FollowerStep, MonotonicTime, OffsetsPlan};
 use uuid::Uuid;
 
-use crate::{Ask, FetchSettings, Fetcher, FetcherId, Lane, Next, Outcome, ReplicaKey, Throttle};
+use crate::{
+    Ask, Fetch, FetchSettings, Fetcher, FetcherId, Lane, Next, Outcome, ReplicaKey, SessionAnswer, SessionStep,
+    Throttle,
+};
 
 pub(crate) fn key(topic: u128, partition: i32) -> ReplicaKey {
     ReplicaKey { topic: TopicId(Uuid::from_u128(topic)), partition }
@@ -31,6 +34,8 @@ struct World {
     says: BTreeMap<ReplicaKey, Says>,
     stepped: BTreeSet<ReplicaKey>,
     number: u64,
+    /// Where logs end.
+    ends: BTreeMap<ReplicaKey, i64>,
     now: MonotonicTime,
     request_bytes: usize,
     wait_ms: i64,
@@ -47,7 +52,16 @@ impl World {
             fetcher.add(key(1, partition));
             says.insert(key(1, partition), Says::Fetch);
         }
-        Self { fetcher, says, stepped: BTreeSet::new(), number: 0, now, request_bytes: 0, wait_ms: 0 }
+        Self {
+            fetcher,
+            says,
+            stepped: BTreeSet::new(),
+            number: 0,
+            ends: BTreeMap::new(),
+            now,
+            request_bytes: 0,
+            wait_ms: 0,
+        }
     }
 
     fn next(&mut self) -> Next {
@@ -56,7 +70,7 @@ impl World {
 
     fn ask(&mut self, of_newcomers: bool) -> Next {
         self.stepped.clear();
-        let Self { fetcher, says, stepped, number, now, .. } = self;
+        let Self { fetcher, says, stepped, number, ends, now, .. } = self;
         let step = |key: ReplicaKey| {
             stepped.insert(key);
             *number += 1;
@@ -64,7 +78,7 @@ impl World {
                 number: AskNumber(*number),
                 leader,
                 leader_epoch: 1,
-                fetch_offset: 0,
+                fetch_offset: ends.get(&key).copied().unwrap_or(0),
                 last_fetched_epoch: None,
                 log_start_offset: 0,
             };
@@ -86,11 +100,11 @@ impl World {
     /// The fetches of the next request.
     fn fetches(&mut self) -> Vec<Ask<FetchPlan>> {
         match self.next() {
-            Next::Ask { fetches, wait_ms, request_bytes, .. } => {
-                (self.wait_ms, self.request_bytes) = (wait_ms, request_bytes);
-                fetches
+            Next::Ask { fetch: Some(fetch), .. } => {
+                (self.wait_ms, self.request_bytes) = (fetch.wait_ms, fetch.request_bytes);
+                fetch.named
             }
-            Next::Wait(_) => Vec::new(),
+            Next::Ask { fetch: None, .. } | Next::Wait(_) => Vec::new(),
         }
     }
 
@@ -182,8 +196,11 @@ fn newcomers_do_not_wait_with_a_request_on_its_way() {
     assert_eq!(world.ask(true), Next::Wait(None), "there are none");
     world.says.insert(key(1, 2), Says::Fetch);
     world.fetcher.add(key(1, 2));
-    let Next::Ask { fetches: beside, wait_ms, .. } = world.ask(true) else { panic!("there is one") };
+    let Next::Ask { fetch: Some(Fetch { session, named: beside, wait_ms, .. }), .. } = world.ask(true) else {
+        panic!("there is one")
+    };
     assert_eq!((beside.len(), beside[0].key, wait_ms), (1, key(1, 2), 100));
+    assert_eq!(session, SessionStep::NONE);
     assert_eq!(world.ask(true), Next::Wait(None), "it is asked for");
     // The first request ends: the next one takes the newcomer over, and the answer to the other is late.
     for ask in first {
@@ -229,8 +246,8 @@ fn being_ready_ends_no_delay() {
 fn offsets_are_asked_for_beside_the_fetch() {
     let mut world = World::new(3, None);
     world.says.insert(key(1, 1), Says::Offsets);
-    let Next::Ask { offsets, fetches, .. } = world.next() else { panic!("there is something to ask") };
-    assert_eq!((offsets.len(), offsets[0].key, fetches.len()), (1, key(1, 1), 2));
+    let Next::Ask { offsets, fetch: Some(fetch) } = world.next() else { panic!("there is something to ask") };
+    assert_eq!((offsets.len(), offsets[0].key, fetch.named.len()), (1, key(1, 1), 2));
     world.fetcher.answered(key(1, 1), offsets[0].plan.number, Outcome::Taken { bytes: 0 }, world.now);
     world.says.insert(key(1, 1), Says::Fetch);
     assert_eq!(world.asked(), [0, 1, 2]);
@@ -270,9 +287,10 @@ fn a_throttled_fetcher_keeps_its_rate() {
                 assert!(until > world.now);
                 world.now = until;
             }
-            Next::Ask { fetches, request_bytes, .. } => {
-                assert_eq!(request_bytes as u64, rate, "not more than a second's");
-                for ask in fetches {
+            Next::Ask { fetch, .. } => {
+                let fetch = fetch.expect("records are asked for");
+                assert_eq!(fetch.request_bytes as u64, rate, "not more than a second's");
+                for ask in fetch.named {
                     // The first batch may be larger than what was asked for.
                     world.answer(&ask, Outcome::Taken { bytes: 900_000 });
                     bytes += 900_000;
@@ -285,4 +303,179 @@ fn a_throttled_fetcher_keeps_its_rate() {
     world.fetcher.set_throttle(None, world.now);
     assert_eq!(world.asked().len(), 2);
     assert_eq!(world.request_bytes, 10 << 20);
+}
+
+// === sessions ===
+
+impl World {
+    fn fetch(&mut self) -> Fetch {
+        match self.next() {
+            Next::Ask { fetch: Some(fetch), .. } => fetch,
+            other => panic!("there is something to fetch: {other:?}"),
+        }
+    }
+
+    /// What an answer with records does.
+    fn records(&mut self, partition: i32) {
+        let ask = self.fetcher.question(key(1, partition)).expect("it is asked for");
+        *self.ends.entry(ask.key).or_default() += 1;
+        self.answer(&ask, Outcome::Taken { bytes: 10 });
+    }
+
+    /// A session in which all partitions have been named and answered without records.
+    fn in_session(partitions: i32, id: i32) -> Self {
+        let mut world = Self::new(partitions, None);
+        let first = world.fetch();
+        assert_eq!((first.session, first.named.len()), (SessionStep { id: 0, epoch: 0 }, partitions as usize));
+        for ask in &first.named {
+            world.answer(ask, Outcome::Taken { bytes: 0 });
+        }
+        world.fetcher.session_answered(SessionAnswer::Continues(id));
+        world
+    }
+}
+
+fn named(fetch: &Fetch) -> Vec<i32> {
+    fetch.named.iter().map(|ask| ask.key.partition).collect()
+}
+
+fn forgotten(fetch: &Fetch) -> Vec<i32> {
+    fetch.forgotten.iter().map(|key| key.partition).collect()
+}
+
+#[test]
+fn a_session_names_those_alone_whose_question_has_changed() {
+    let mut world = World::in_session(4, 7);
+    let second = world.fetch();
+    assert_eq!((second.session, named(&second)), (SessionStep { id: 7, epoch: 1 }, vec![]));
+    // The answer names one with records and one whose high watermark alone has moved.
+    world.records(2);
+    let moved = world.fetcher.question(key(1, 0)).expect("it is asked for");
+    world.answer(&moved, Outcome::Taken { bytes: 0 });
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    let third = world.fetch();
+    assert_eq!((third.session.epoch, named(&third), forgotten(&third)), (2, vec![2], vec![]));
+    assert_eq!(world.stepped, BTreeSet::from([key(1, 0), key(1, 2)]), "the questions of the others stand");
+    assert_ne!(world.fetcher.question(key(1, 0)).expect("asked").plan.number, moved.plan.number);
+    // An answer without any news.
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    assert_eq!(world.fetch().session.epoch, 3);
+    assert!(world.stepped.is_empty());
+}
+
+#[test]
+fn who_may_not_ask_leaves_the_session_and_comes_back_as_new() {
+    let mut world = World::in_session(3, 7);
+    world.fetch();
+    let failed = world.fetcher.question(key(1, 0)).expect("it is asked for");
+    world.answer(&failed, Outcome::Failed { bytes: 0 });
+    world.says.insert(key(1, 1), Says::AwaitFlush);
+    world.records(1);
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    let next = world.fetch();
+    assert_eq!((next.session.epoch, named(&next), forgotten(&next)), (2, vec![], vec![0, 1]));
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    world.says.insert(key(1, 1), Says::Fetch);
+    world.fetcher.ready(key(1, 1));
+    world.now = MonotonicTime(2_000);
+    let back = world.fetch();
+    assert_eq!((back.session.epoch, named(&back), forgotten(&back)), (3, vec![0, 1], vec![]));
+    // One that is followed no more.
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    world.fetcher.remove(key(1, 2));
+    let without = world.fetch();
+    assert_eq!((without.session.epoch, named(&without), forgotten(&without)), (4, vec![], vec![2]));
+}
+
+#[test]
+fn who_leaves_and_comes_back_at_once_begins_the_session_anew() {
+    type Event = fn(&mut World);
+    let events: [Event; 3] = [
+        // An error, and metadata that end its back-off.
+        |world| {
+            let ask = world.fetcher.question(key(1, 0)).expect("it is asked for");
+            world.answer(&ask, Outcome::Failed { bytes: 0 });
+            world.fetcher.add(key(1, 0));
+        },
+        // An answer that came too late for its replica.
+        |world| {
+            let ask = world.fetcher.question(key(1, 0)).expect("it is asked for");
+            world.answer(&ask, Outcome::Void { bytes: 0 });
+        },
+        // Another leader's for a moment.
+        |world| {
+            world.fetcher.remove(key(1, 0));
+            world.fetcher.add(key(1, 0));
+        },
+    ];
+    for event in events {
+        let mut world = World::in_session(2, 7);
+        world.fetch();
+        event(&mut world);
+        world.fetcher.session_answered(SessionAnswer::Continues(7));
+        let anew = world.fetch();
+        assert_eq!(anew.session, SessionStep { id: 7, epoch: 0 }, "the old one is ended");
+        assert_eq!((anew.named.len(), forgotten(&anew)), (2, vec![]));
+    }
+}
+
+#[test]
+fn a_session_that_the_leader_does_not_know_is_begun_anew_at_once() {
+    let anew = |answer| {
+        let mut world = World::in_session(2, 7);
+        world.fetch();
+        world.fetcher.session_answered(answer);
+        let fetch = world.fetch();
+        assert_eq!(named(&fetch), [0, 1], "{answer:?}");
+        fetch.session
+    };
+    assert_eq!(anew(SessionAnswer::NotFound), SessionStep { id: 0, epoch: 0 });
+    assert_eq!(anew(SessionAnswer::Refused), SessionStep { id: 7, epoch: 0 });
+    // The leader has closed it, or speaks of another.
+    assert_eq!(anew(SessionAnswer::Continues(0)), SessionStep { id: 0, epoch: 0 });
+    assert_eq!(anew(SessionAnswer::Continues(8)), SessionStep { id: 0, epoch: 0 });
+}
+
+#[test]
+fn a_request_without_an_answer_delays_all_that_it_asked() {
+    let mut world = World::in_session(2, 7);
+    world.fetch();
+    world.fetcher.failed(world.now);
+    assert_eq!(world.wait(), Some(MonotonicTime(2_000)));
+    world.now = MonotonicTime(2_000);
+    let anew = world.fetch();
+    assert_eq!((anew.session, named(&anew)), (SessionStep { id: 7, epoch: 0 }, vec![0, 1]));
+}
+
+#[test]
+fn what_nobody_took_in_is_told_again() {
+    let mut world = World::in_session(2, 7);
+    world.fetch();
+    // Metadata come, and the second connection asks anew: the answer on the first is for a question that is gone.
+    world.fetcher.add(key(1, 0));
+    assert!(matches!(world.ask(true), Next::Ask { .. }));
+    let gone = world.fetcher.question(key(1, 0)).expect("the session asks it");
+    assert!(!world.fetcher.awaits(&gone));
+    world.answer(&gone, Outcome::Void { bytes: 0 });
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    assert_eq!(world.fetch().session, SessionStep { id: 7, epoch: 0 });
+    // Where the answer did not name it the session goes on, and its question is alike.
+    let mut world = World::in_session(2, 7);
+    world.fetch();
+    world.fetcher.add(key(1, 0));
+    assert!(matches!(world.ask(true), Next::Ask { .. }));
+    world.fetcher.session_answered(SessionAnswer::Continues(7));
+    let next = world.fetch();
+    assert_eq!((next.session.epoch, named(&next)), (2, vec![]));
+    assert!(world.fetcher.question(key(1, 0)).is_some());
+}
+
+#[test]
+fn a_caller_who_says_nothing_of_sessions_names_all_each_time() {
+    let mut world = World::new(2, None);
+    for _ in 0..3 {
+        let fetch = world.fetch();
+        assert_eq!((fetch.session, named(&fetch)), (SessionStep { id: 0, epoch: 0 }, vec![0, 1]));
+        world.answer(&fetch.named[0], Outcome::Taken { bytes: 0 });
+    }
 }

@@ -3,6 +3,7 @@
 //! node, registration, logs, serving; so that a port in use or a foreign folder is found before anything is changed.
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use odradek_server::dispatch::Dispatcher;
 use odradek_server::failure::Failure;
 use odradek_server::folder::ReplicaFolder;
 use odradek_server::health::{Health, Phase};
-use odradek_server::http::{self, MetricsSource};
+use odradek_server::http::{self, MetricsSource, StopAdviser};
 use odradek_server::metrics::{Metrics, Snapshot};
 use odradek_server::net::budget::Budget;
 use odradek_server::net::connection::ConnectionLimits;
@@ -28,6 +29,7 @@ use odradek_server::net::listener::{ConnectionCount, Listener};
 use odradek_server::peers::{ClusterSecret, Identity, Peers, PeersSettings};
 use odradek_server::private::PRIVATE_LISTENER;
 use odradek_server::replica::Replica;
+use odradek_server::stop_advice::StopAdvice;
 use odradek_wire::ApiKey;
 use odradek_wire::private::PrivateApiKey;
 use tokio::net::TcpListener;
@@ -41,6 +43,7 @@ use crate::lifecycle::task::{self as lifecycle, LifecycleHandle, LifecycleParts}
 use crate::machine::{Machine, Sockets};
 use crate::memory::{self, MemoryPlan};
 use crate::metadata_node::{self, MetadataNode, NodeIdentity, NodeParts, NodeSettings, QuorumLog};
+use crate::recovery_order::RecoveryOrder;
 use crate::storage::{Storage, StorageError, Wanted};
 use crate::system::{SystemClock, SystemRandom, boot_id, pod_uid};
 use crate::threads::raise_open_files;
@@ -141,7 +144,8 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
 
     let local_lease = LocalLease::of(&config, &disk);
     let (pod_uid, file) = (pod_uid(), local_lease.as_ref().and_then(LocalLease::file));
-    let Opened { storage, log, folder, restarted } = open(&config, &disk, &random, file, pod_uid.as_deref()).await?;
+    let Opened { storage, log, folder, order, restarted } =
+        open(&config, &disk, &random, file, pod_uid.as_deref()).await?;
     let identity = storage.folder.identity().clone();
     let kubernetes = match &config.coordination {
         Coordination::Kubernetes { cluster_name } => {
@@ -189,7 +193,8 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
     let http = http_socket.as_ref().and_then(|socket| socket.local_addr().ok());
     if let Some(socket) = http_socket {
         let source = Arc::new(Source { broker: Arc::clone(&broker), requests: Arc::clone(&requests) });
-        tasks.spawn(http::serve(socket, Arc::clone(&health), source, stopped.clone()));
+        let adviser = Arc::clone(&source);
+        tasks.spawn(http::serve(socket, Arc::clone(&health), source, adviser, stopped.clone()));
     }
 
     // Brokers that wait for this one must be able to talk to it, so the private listener is open before anything waits
@@ -203,7 +208,7 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
 
     let network: Arc<dyn QuorumNetwork> = peers;
     let (images_sender, images) = watch::channel(Arc::new(Image::empty()));
-    let node = MetadataNode::new(
+    let mut node = MetadataNode::new(
         NodeIdentity {
             cluster_id: identity.cluster_id.clone(),
             holder: storage.holder(),
@@ -219,6 +224,9 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
         random.number(),
     )
     .map_err(StorageError::from)?;
+    if let Some(order) = &order {
+        node.recover_without(order.voters.clone());
+    }
     let lease = match (&kubernetes, &local_lease) {
         (Some(leases), _) => {
             tasks.spawn(Arc::clone(leases).hold(Arc::clone(&failure), stopped.clone()));
@@ -239,6 +247,7 @@ async fn start(config: Config, machine: Machine) -> Result<RunningBroker, StartE
         random: Arc::clone(&random),
         images: images_sender,
         failure: Arc::clone(&failure),
+        order,
         gate,
     };
     tasks.spawn(end_of_tasks(EndsNode(broker.controller.clone()), stopped.clone()));
@@ -319,6 +328,7 @@ struct Opened {
     storage: Storage,
     log: QuorumLog,
     folder: ReplicaFolder,
+    order: Option<RecoveryOrder>,
     /// Whether the last process was in this pod.
     restarted: bool,
 }
@@ -342,8 +352,10 @@ async fn open(
             pod_uid: pod_uid.as_deref(),
         };
         let (storage, log, restarted) = Storage::open(&disk, &wanted, random.as_ref())?;
-        let folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
-        Ok::<_, StorageError>(Opened { storage, log, folder, restarted })
+        let order = RecoveryOrder::find(&disk, &config.data_folder)?;
+        let mut folder = ReplicaFolder::open(disk, config.data_folder.clone())?;
+        folder.set_kernel(&boot_id())?;
+        Ok::<_, StorageError>(Opened { storage, log, folder, order, restarted })
     });
     Ok(opened.await??)
 }
@@ -562,7 +574,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| StartError::Thread(error.to_string()))
 }
 
-/// Gives `/metrics` what is read off the broker.
+/// Gives the HTTP port what is read off the broker, or asked through it.
 struct Source {
     broker: Arc<odradek_server::broker::Broker>,
     requests: Arc<Budget>,
@@ -575,6 +587,7 @@ impl MetricsSource for Source {
         let replicas = broker.replicas.all();
         let log_sizes = replicas.iter().map(|r| (r.topic.clone(), r.index, r.size_bytes())).collect();
         let count = |is: fn(&Replica) -> bool| replicas.iter().filter(|replica| is(replica)).count() as i64;
+        let sessions = broker.fetch_sessions.counts();
         let snapshot = Snapshot {
             log_sizes,
             offline_partitions: broker.image().leaderless_partitions().count() as i64,
@@ -586,9 +599,16 @@ impl MetricsSource for Source {
             lease_age_seconds: controller.lease_answered_at.map(|at| at.elapsed().as_secs_f64()),
             lease_is_fallen: controller.lease_is_fallen,
             offline_replicas: broker.replicas.offline() as i64,
+            fetch_sessions: (sessions.sessions as u64, sessions.partitions as u64),
             request_budget: (self.requests.used() as u64, self.requests.total() as u64),
             read_budget: (broker.reads.used() as u64, broker.reads.total() as u64),
         };
         broker.metrics.render(&snapshot)
+    }
+}
+
+impl StopAdviser for Source {
+    fn may_stop(&self, broker: Option<i32>) -> Pin<Box<dyn Future<Output = StopAdvice> + Send + '_>> {
+        Box::pin(self.broker.may_stop(broker.map(BrokerId)))
     }
 }

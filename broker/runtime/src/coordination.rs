@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odradek_coordination::quorum::{KnownBroker, QuorumSettings};
-use odradek_coordination::{ControllerLease, FileLease, Holder, LeaseError};
+use odradek_coordination::{ControllerLease, FileLease, Holder, LeaseError, LeaseView};
 use odradek_coordination_kubernetes::{BrokerLease, BrokerLeaseOutcome, KubernetesLease, LeaseSettings, LeaseStore};
 use odradek_disk::Disk;
 use odradek_model::{BrokerId, ClusterId};
@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Coordination};
-use crate::metadata_node::lease::{KubernetesLeaseCalls, LeaseCalls, LocalLeaseCalls};
+use crate::metadata_node::lease::{KubernetesLeaseCalls, LeaseCalls, LocalLeaseCalls, of_cluster};
 use crate::storage::{LEASE_FILE, StorageError};
 
 /// With nobody to take it, the Lease is renewed and read this often only: an idle broker leaves its disk alone.
@@ -63,6 +63,33 @@ impl LocalLease {
             Self::InProcess(lease) => Arc::clone(lease),
         };
         Box::new(LocalLeaseCalls { lease, cluster_id, random })
+    }
+}
+
+/// The controller Lease as it is now, read by nobody in particular; `None` if there is none.
+///
+/// # Errors
+/// [`LeaseError`]
+pub(crate) async fn read_lease(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    cluster_id: &ClusterId,
+) -> Result<Option<LeaseView>, LeaseError> {
+    match (LocalLease::of(config, disk), &config.coordination) {
+        (Some(local), _) => {
+            let found = match local {
+                LocalLease::File(lease) => lease.read(),
+                LocalLease::InProcess(lease) => lease.read(),
+            };
+            found?.map(|view| of_cluster(view, cluster_id)).transpose()
+        }
+        (None, Coordination::Kubernetes { cluster_name }) => {
+            let name = format!("{cluster_name}-controller");
+            KubernetesLease::new(LeaseStore::in_pod()?, &name, cluster_id.clone(), LeaseSettings::CONTROLLER)
+                .read()
+                .await
+        }
+        (None, _) => unreachable!("a Lease is local or on Kubernetes"),
     }
 }
 

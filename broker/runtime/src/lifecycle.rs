@@ -9,6 +9,8 @@
 //!      +------------ the controller does not know the registration ----------+--------------+
 //! ```
 //!
+//! What recovery finds damaged is told by registering once more: the controller knows it before it can elect the broker.
+//!
 //! While it recovers it asks to stay fenced; heartbeats say how much of the metadata it has applied, and the controller
 //! unfences it once that holds the registration. It serves when it has applied that as well: then it knows what it leads.
 pub(crate) mod task;
@@ -24,6 +26,10 @@ const RETRY_MS: u64 = 250;
 const STOPPING_INTERVAL_MS: u64 = 100;
 /// A broker that gets no leave to stop for so long stops all the same: its sessions end by themselves.
 const STOP_DEADLINE_MS: u64 = 20_000;
+
+/// Another process of the broker's id that is alive for so long has not just ended: its session would be over after 6 s, or
+/// 6 s after the controller changed.
+const OTHER_PROCESS_MS: u64 = 20_000;
 
 /// Who has heard of no controller for so long, a session, is given up by it if there is one: nobody is left to give leave.
 const UNHEARD_MS: u64 = 6_000;
@@ -70,8 +76,11 @@ pub enum Input {
     Registered(Option<Result<BrokerEpoch, RegisterBrokerError>>),
     /// A committed image came, which may not be applied yet.
     ImageSeen(OwnRegistration),
-    /// All replicas of [`Effect::Recover`]'s image are open.
+    /// All replicas of [`Effect::Recover`]'s image are open, and their logs are whole.
     Recovered,
+    /// All are open that can be, and some logs are damaged or gone: the registration says so from now on, until the
+    /// controller has taken it.
+    RecoveredWithDamage,
     /// An image was applied in full.
     Applied(OwnRegistration),
     /// The answer to [`Effect::Heartbeat`].
@@ -124,6 +133,8 @@ pub struct BrokerLifecycle {
     has_served: bool,
     registering: bool,
     register_at: u64,
+    /// Since when another process has the id.
+    refused_since: Option<u64>,
     beating: bool,
     beat_at: u64,
     /// What the last heartbeat said.
@@ -149,6 +160,7 @@ impl BrokerLifecycle {
             has_served: false,
             registering: false,
             register_at: 0,
+            refused_since: None,
             beating: false,
             beat_at: u64::MAX,
             told: None,
@@ -171,6 +183,13 @@ impl BrokerLifecycle {
                 if self.phase == Phase::Recovering {
                     self.phase = Phase::CatchingUp;
                 }
+            }
+            Input::RecoveredWithDamage => {
+                self.has_recovered = true;
+                // Without an epoch no heartbeat asks to be unfenced.
+                self.epoch = None;
+                self.phase = Phase::Registering;
+                self.register_at = self.now;
             }
             Input::Applied(applied) => self.applied = applied,
             Input::HeartbeatAnswered(answer) => self.answered(answer),
@@ -199,13 +218,14 @@ impl BrokerLifecycle {
         match outcome {
             Some(Ok(epoch)) => {
                 self.epoch = Some(epoch);
+                self.refused_since = None;
                 self.phase = Phase::AwaitingImage;
                 self.told = None;
                 self.beat_at = self.now + HEARTBEAT_INTERVAL_MS;
             }
             Some(Err(RegisterBrokerError::HandingOver)) => self.register_at = self.now,
-            // Before it served, the session is that of a process that has ended; later, another process has taken the id.
-            Some(Err(RegisterBrokerError::LiveSession(_))) if !self.has_served => {
+            // Before it served, the session may be that of a process that has ended; later, another process has taken the id.
+            Some(Err(RegisterBrokerError::LiveSession(_))) if !self.has_served && self.may_be_over() => {
                 self.register_at = self.now + RETRY_MS;
             }
             Some(Err(error)) => {
@@ -214,6 +234,11 @@ impl BrokerLifecycle {
             }
             None => self.register_at = self.now + RETRY_MS,
         }
+    }
+
+    /// Whether the session of another process with this id may be that of one that has ended.
+    fn may_be_over(&mut self) -> bool {
+        self.now < *self.refused_since.get_or_insert(self.now) + OTHER_PROCESS_MS
     }
 
     fn answered(&mut self, answer: Result<HeartbeatReply, NoHeartbeat>) {

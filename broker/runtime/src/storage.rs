@@ -12,9 +12,10 @@ use odradek_server::clock::Random;
 use uuid::Uuid;
 
 use crate::metadata_node::{QuorumLog, QuorumLogError};
+use crate::recovery_order::RecoveryOrderError;
 
 /// Folder of the metadata log in the data folder. No topic's partition has a name without `-<number>`.
-const METADATA_FOLDER: &str = "__metadata";
+pub(crate) const METADATA_FOLDER: &str = "__metadata";
 /// File of the controller Lease of a broker that is alone.
 pub(crate) const LEASE_FILE: &str = "controller-lease.json";
 /// A start needs room for its own files: identity, metadata, Lease, the internal topic.
@@ -46,6 +47,9 @@ pub enum StorageError {
     /// The Lease.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// An order that cannot be read.
+    #[error(transparent)]
+    Order(#[from] RecoveryOrderError),
 }
 
 impl From<QuorumLogError> for StorageError {
@@ -146,8 +150,9 @@ fn format(disk: &Arc<dyn Disk>, wanted: &Wanted<'_>, random: &dyn Random) -> Res
         }
         MetadataLog::format(disk.as_ref(), &metadata).map_err(|error| error.to_string())?;
         match wanted.lease.map(|lease| lease.format(&uid, &cluster_id)) {
-            // Of an earlier attempt, or of the other brokers that share it.
-            None | Some(Ok(_) | Err(LeaseError::Exists)) => Ok(()),
+            // Of an earlier attempt, or of the other brokers that share it: one of them makes or changes it right now, and
+            // who is interrupted in that does it again.
+            None | Some(Ok(_) | Err(LeaseError::Exists | LeaseError::Busy)) => Ok(()),
             Some(Err(error)) => Err(error.to_string()),
         }
     })?;

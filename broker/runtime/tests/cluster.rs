@@ -5,143 +5,11 @@
 #![allow(clippy::print_stdout, reason = "times are read, not only judged")]
 mod support;
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use odradek_coordination::InProcessLease;
-use odradek_model::ClusterId;
-use odradek_runtime::config::{BrokerAddress, Config, Coordination, ListenerConfig};
-use odradek_runtime::{Broker, PRIVATE_LISTENER, RunningBroker};
-use odradek_server::peers::ClusterSecret;
-use odradek_wire::client::Connection;
-use odradek_wire::messages::{
-    CreatableTopic, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic, MetadataResponse,
-};
-use support::{batch, config, connect, now_ms, produce};
-
-const BROKERS: i32 = 3;
-
-struct Cluster {
-    configs: Vec<Config>,
-    brokers: Vec<Option<RunningBroker>>,
-    _folder: tempfile::TempDir,
-}
-
-/// Ports that were free a moment ago.
-fn free_ports() -> Vec<u16> {
-    let sockets: Vec<_> = (0..BROKERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect()
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let cluster_id = ClusterId::new("three").unwrap();
-        let lease = Arc::new(InProcessLease::new("lease", &cluster_id));
-        let secret = ClusterSecret::new(b"a secret of these three brokers").unwrap();
-        let ports = free_ports();
-        let address = |(id, port): (i32, &u16)| BrokerAddress { id, host: "127.0.0.1".into(), port: *port, rack: None };
-        let all: Vec<_> = (0..).zip(&ports).map(address).collect();
-        let configs: Vec<_> = (0..BROKERS)
-            .map(|id| {
-                let path = folder.path().join(format!("broker-{id}"));
-                let mut config = config(Path::new(&path), &[]);
-                config.cluster_id = Some(cluster_id.clone());
-                config.broker_id = id;
-                config.brokers.clone_from(&all);
-                config.cluster_secret = Some(secret.clone());
-                config.coordination = Coordination::InProcess(Arc::clone(&lease) as _);
-                config.listeners.push(ListenerConfig {
-                    name: PRIVATE_LISTENER.to_owned(),
-                    bind: format!("127.0.0.1:{}", ports[id as usize]).parse().unwrap(),
-                    advertised: None,
-                });
-                config
-            })
-            .collect();
-        let mut cluster = Self { configs, brokers: Vec::new(), _folder: folder };
-        cluster.start_all().await;
-        cluster
-    }
-
-    async fn start_all(&mut self) {
-        let began = Instant::now();
-        let starting: Vec<_> = self.configs.iter().map(|config| tokio::spawn(Broker::start(config.clone()))).collect();
-        self.brokers.clear();
-        for broker in starting {
-            self.brokers.push(Some(broker.await.unwrap().unwrap()));
-        }
-        println!("three brokers serve after {:?}", began.elapsed());
-    }
-
-    fn alive(&self) -> impl Iterator<Item = (usize, &RunningBroker)> {
-        self.brokers.iter().enumerate().filter_map(|(id, broker)| Some((id, broker.as_ref()?)))
-    }
-
-    async fn until<T>(&self, what: &str, condition: impl Fn(&Self) -> Option<T>) -> (T, Duration) {
-        let began = Instant::now();
-        loop {
-            if let Some(value) = condition(self) {
-                return (value, began.elapsed());
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// The one that leads, once all have heard of it.
-    async fn controller(&self) -> (usize, Duration) {
-        self.until("one controller that all know", |cluster| {
-            let (leader, broker) = cluster.alive().find(|(_, broker)| broker.controller().leads)?;
-            let epoch = broker.controller().epoch;
-            let known = |b: &RunningBroker| b.controller().epoch == epoch && b.controller().controller.is_some();
-            cluster.alive().all(|(_, broker)| known(broker)).then_some(leader)
-        })
-        .await
-    }
-
-    /// Until then the death of the first voter, or of one of two, stops the metadata.
-    async fn three_voters(&self) -> Duration {
-        let all_vote = |cluster: &Self| cluster.alive().all(|(_, b)| b.controller().voters == 3).then_some(());
-        self.until("three voters", all_vote).await.1
-    }
-
-    async fn client(&self, id: usize) -> Connection {
-        connect(self.brokers[id].as_ref().unwrap().address("plain").unwrap()).await
-    }
-
-    async fn restart(&mut self, id: usize) {
-        self.brokers[id] = Some(Broker::start(self.configs[id].clone()).await.unwrap());
-    }
-
-    /// The end of a test: the last of three would wait for the others in vain.
-    async fn kill_all(&mut self) {
-        for broker in std::mem::take(&mut self.brokers).into_iter().flatten() {
-            broker.kill().await;
-        }
-    }
-}
-
-async fn create(client: &mut Connection, topic: &str) -> i16 {
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: topic.into(),
-            num_partitions: 3,
-            replication_factor: 3,
-            ..CreatableTopic::default()
-        }],
-        timeout_ms: 10_000,
-        ..CreateTopicsRequest::default()
-    };
-    client.call(request).await.unwrap().topics[0].error_code
-}
-
-async fn metadata(client: &mut Connection, topic: &str) -> MetadataResponse {
-    let topics = Some(vec![MetadataRequestTopic { name: Some(topic.into()), ..MetadataRequestTopic::default() }]);
-    client.call(MetadataRequest { topics, ..MetadataRequest::default() }).await.unwrap()
-}
+use odradek_wire::messages::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
+use support::cluster::{Cluster, create, get, metadata};
+use support::{batch, now_ms, produce};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_broker_takes_commands_and_another_becomes_controller_when_it_is_killed() {
@@ -270,5 +138,74 @@ async fn all_come_back_after_all_were_killed() {
         let seen = metadata(&mut client, "t").await;
         assert_eq!((seen.topics[0].error_code, seen.topics[0].partitions.len()), (0, 3), "broker {id}");
     }
+    cluster.kill_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_broker_says_which_may_stop_and_what_speaks_against_it() {
+    let mut cluster = Cluster::start().await;
+    let (controller, _) = cluster.controller().await;
+    cluster.three_voters().await;
+    let (asked, dead) = ((controller + 1) % 3, (controller + 2) % 3);
+    let mut client = cluster.client(asked).await;
+    assert_eq!(create(&mut client, "whole").await, 0);
+    let sole = CreatableTopic {
+        name: "sole".into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![dead as i32] }],
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![sole], timeout_ms: 10_000, ..CreateTopicsRequest::default() };
+    assert_eq!(client.call(request).await.unwrap().topics[0].error_code, 0);
+
+    let json = |broker: usize, against: usize, sole: usize, under: usize, partitions: &str| {
+        format!(
+            "{{\"broker\":{broker},\"mayStop\":{},\"blocking\":{against},\"soleReplica\":{sole},\"lastInSync\":0,\
+             \"lastEligible\":0,\"underMinInSync\":{under},\"partitions\":[{partitions}]}}\n",
+            against == 0
+        )
+    };
+    let ask = async |cluster: &Cluster, of: usize, path: &str| get(cluster.brokers[of].as_ref().unwrap(), path).await;
+    // Broker `asked` has to ask the controller; about itself, and about the others.
+    assert_eq!(ask(&cluster, asked, "/may-stop").await, (200, json(asked, 0, 0, 0, "")));
+    let of_dead = format!("/may-stop?broker={dead}");
+    let no = json(dead, 1, 1, 0, "{\"topic\":\"sole\",\"partition\":0,\"reason\":\"soleReplica\"}");
+    for of in 0..3 {
+        assert_eq!(ask(&cluster, of, &of_dead).await, (409, no.clone()), "broker {of}");
+    }
+    let (status, body) = ask(&cluster, asked, "/may-stop?broker=9").await;
+    assert_eq!(status, 404);
+    assert_eq!(body, "{\"broker\":9,\"mayStop\":null,\"error\":\"no broker 9 is registered\"}\n");
+    for malformed in ["?broker=", "?broker=x", "?broker=1&b=2", "?b=1", "?"] {
+        assert_eq!(ask(&cluster, asked, &format!("/may-stop{malformed}")).await.0, 400, "{malformed}");
+    }
+
+    // With one gone the next would leave `whole` under min ISR, which is 2 of 3.
+    cluster.brokers[dead].take().unwrap().kill().await;
+    let began = Instant::now();
+    let body = loop {
+        let (status, body) = ask(&cluster, asked, "/may-stop").await;
+        if status == 409 {
+            break body;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{status}: {body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let under = |partition: i32| {
+        format!(
+            "{{\"topic\":\"whole\",\"partition\":{partition},\"reason\":\"underMinInSync\",\"inSyncLeft\":1,\
+             \"inSyncNeeded\":2}}"
+        )
+    };
+    assert_eq!(body, json(asked, 3, 0, 3, &[under(0), under(1), under(2)].join(",")));
+
+    // Two of three voters are gone: nobody can be controller.
+    cluster.brokers[controller].take().unwrap().kill().await;
+    let began = Instant::now();
+    let (status, body) = ask(&cluster, asked, "/may-stop").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.starts_with(&format!("{{\"broker\":{asked},\"mayStop\":null,\"error\":\"")), "{body}");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     cluster.kill_all().await;
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, Reply};
+use odradek_metadata::{BrokerImage, Command, CreateTopics, Image, NewTopic, PartitionKey, Reply};
 use odradek_model::{BrokerId, ClusterId, OFFSETS_TOPIC, Offset, TopicId};
 use odradek_partition::LocalBroker;
 use odradek_replication::ReplicaKey;
@@ -23,6 +23,7 @@ use crate::clock::{Clock, Random};
 use crate::controller::{ControllerHandle, ControllerUnavailable};
 use crate::coordinators::Coordinators;
 use crate::failure::Failure;
+use crate::fetch_sessions::FetchSessions;
 use crate::folder::ReplicaFolder;
 use crate::forwarding;
 use crate::health::Health;
@@ -70,6 +71,8 @@ pub struct Broker {
     pub peers: Arc<Peers>,
     /// Ids for producers.
     pub producer_ids: ProducerIds,
+    /// What clients that fetch have named before.
+    pub fetch_sessions: FetchSessions,
     /// Memory for answers.
     pub reads: Arc<Budget>,
     /// Where its logs are.
@@ -90,6 +93,8 @@ pub struct Broker {
     /// Replicas that could not take what was decided for them: it is tried again.
     undecided: Mutex<BTreeSet<ReplicaKey>>,
     auto_creations: Mutex<HashSet<String>>,
+    /// Replicas whose logs recovery found damaged or gone. Bounded by the replicas.
+    damaged: Mutex<Vec<PartitionKey>>,
 }
 
 /// What a broker is made of.
@@ -122,6 +127,7 @@ impl Broker {
             replica_lag_time_max_ms: parts.settings.number("replica.lag.time.max.ms"),
             brokers: Arc::clone(&newest_image) as _,
         };
+        let slots = parts.settings.number("max.incremental.fetch.session.cache.slots") as usize;
         Arc::new(Self {
             id: parts.id,
             cluster_id: parts.cluster_id,
@@ -135,6 +141,7 @@ impl Broker {
             controller: parts.controller,
             peers: parts.peers,
             producer_ids: ProducerIds::default(),
+            fetch_sessions: FetchSessions::new(slots),
             reads: parts.reads,
             folder: parts.folder,
             replica_context: ReplicaContext {
@@ -152,6 +159,7 @@ impl Broker {
             taking_over: Mutex::default(),
             undecided: Mutex::default(),
             auto_creations: Mutex::default(),
+            damaged: Mutex::default(),
         })
     }
 

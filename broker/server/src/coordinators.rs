@@ -6,6 +6,7 @@ mod committing;
 mod describing;
 mod loading;
 mod moving;
+mod reading;
 mod rewriting;
 
 use std::collections::{HashMap, VecDeque};
@@ -34,6 +35,7 @@ use self::committing::Uncommitted;
 use self::rewriting::Held;
 
 pub use self::moving::Loading;
+pub use self::reading::{Reading, Uncertain, Unconfirmed};
 
 /// Longest sleep of the timer task; it is woken for anything nearer.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);

@@ -60,6 +60,8 @@ pub enum Answer<T> {
     Now(Answered<T>),
     /// It comes later; the connection goes on with the next request.
     Later(Pin<Box<dyn Future<Output = Answered<T>> + Send>>),
+    /// As `Later`, or there is none and the connection is closed.
+    LaterIfAny(Pin<Box<dyn Future<Output = Result<Answered<T>, CloseReason>> + Send>>),
     /// No response is sent (acks=0).
     Nothing,
     /// The connection is closed.
@@ -112,6 +114,11 @@ impl Dispatcher {
                 // The request's bytes were in use until here.
                 drop(charge);
                 finish(key, version, correlation_id, answered)
+            })),
+            Answer::LaterIfAny(future) => Started::Waiting(Box::pin(async move {
+                let answered = future.await;
+                drop(charge);
+                answered.map_or_else(Finished::Close, |answered| finish(key, version, correlation_id, answered))
             })),
             Answer::Nothing => Started::Finished(Finished::Nothing),
             Answer::Close(reason) => close(reason),

@@ -27,6 +27,10 @@ use crate::replicas::Replicas;
 const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
 /// Longest marker: the version and a number.
 const CLEAN_MARKER_BYTES: usize = 1024;
+/// The boot id of the kernel under which the last run began.
+const KERNEL_FILE: &str = "boot-id";
+/// Longest boot id: a UUID in words.
+const KERNEL_BYTES: usize = 256;
 /// What a marker says before the broker epoch, which only a brace follows.
 const MARKED_EPOCH: &str = "{\"version\":0,\"brokerEpoch\":";
 /// Ends the name of a folder that is to be removed.
@@ -44,6 +48,8 @@ pub struct ReplicaFolder {
     clean: bool,
     /// Under which registration it did.
     clean_shutdown_of: Option<BrokerEpoch>,
+    /// Whether nothing that the last run wrote can be lost: it was clean, or the same kernel still has all of it.
+    is_kept: bool,
     /// What the last run left. Of a replica that cannot be opened it is all that is known.
     past: Mutex<Checkpoints>,
     /// What lies on the disk, so that an idle broker writes nothing.
@@ -110,7 +116,46 @@ impl ReplicaFolder {
             log_starts: read(LOG_START_CHECKPOINT)?,
         };
         let (cache, written) = (Arc::default(), Mutex::new(past.clone()));
-        Ok(Self { disk, path, cache, clean, clean_shutdown_of, written, past: Mutex::new(past) })
+        let past = Mutex::new(past);
+        Ok(Self { disk, path, cache, clean, clean_shutdown_of, is_kept: clean, written, past })
+    }
+
+    /// Says which kernel runs, by its boot id (empty if unknown), for this start and durably for the next one.
+    pub fn set_kernel(&mut self, boot_id: &str) -> Result<(), DiskError> {
+        let path = self.path.join(KERNEL_FILE);
+        let before = read_small_file(self.disk.as_ref(), &path, KERNEL_BYTES)?;
+        let is_same = before.as_deref() == Some(boot_id.as_bytes());
+        self.is_kept |= is_same && !boot_id.is_empty();
+        if is_same { Ok(()) } else { write_file_durably(self.disk.as_ref(), &path, boot_id.as_bytes()) }
+    }
+
+    /// Whether a log is gone that was there: the checkpoints know it, and its folder has no segment.
+    pub fn is_lost(&self, at: &TopicPartition) -> Result<bool, DiskError> {
+        if !self.past.lock().unwrap_or_else(PoisonError::into_inner).know(at) {
+            return Ok(false);
+        }
+        let dir = self.dir(&at.topic, at.partition);
+        if !self.disk.exists(&dir)? {
+            return Ok(true);
+        }
+        let is_segment = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "log");
+        Ok(!self.disk.list(&dir)?.iter().any(|entry| is_segment(&entry.name)))
+    }
+
+    /// What an opened log lacks that it had, in words: records that the stop cannot have taken. A loss of power takes what
+    /// was not forced to the disk, and the controller expects that, except of topics that force everything.
+    pub fn damage(&self, at: &TopicPartition, always_flushed: bool, report: &RecoveryReport) -> Option<String> {
+        if !self.is_kept && !always_flushed {
+            return None;
+        }
+        let (high_watermark, recovery_point, _) = self.past.lock().unwrap_or_else(PoisonError::into_inner).of(at);
+        let (end, known) = (report.log_end_offset, high_watermark.max(recovery_point));
+        // An orderly end tears nothing.
+        let cut = report.cut.as_ref().filter(|_| self.clean || (self.is_kept && !report.is_torn));
+        match cut {
+            Some(cut) => Some(cut.clone()),
+            None => (end < known).then(|| format!("it ends at offset {end} and held everything up to {known}")),
+        }
     }
 
     /// The registration under which the last run closed all its logs, if it said so.
@@ -208,6 +253,9 @@ impl ReplicaFolder {
             let (Ok(topic), Ok(index)) = (TopicName::new(topic), index.parse::<i32>()) else { continue };
             let Some(id) = read_topic_id(self.disk.as_ref(), &self.path.join(&entry.name))? else { continue };
             if !is_wanted(&topic, id, index) {
+                // The checkpoints speak of it, not of one that has its name now.
+                let at = TopicPartition { topic: topic.clone(), partition: index };
+                self.past.lock().unwrap_or_else(PoisonError::into_inner).forget(&at);
                 tracing::warn!(folder = %entry.name, topic_id = %id, "a folder of no replica is set aside and removed");
                 deleted.push(self.rename_deleted(&topic, index, unique())?);
             }

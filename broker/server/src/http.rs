@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The HTTP port: probes and metrics, nothing else. It must not know Kafka's protocol.
+//! The HTTP port: probes, metrics, and whether a broker may stop; nothing else. It must not know Kafka's protocol.
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Phase};
+use crate::stop_advice::{StopAdvice, StopAnswer};
 
 /// Connections served at once: the kubelet's three probes and two scrapers, with room for people.
 const CONNECTIONS: usize = 32;
@@ -31,12 +33,19 @@ pub trait MetricsSource: Send + Sync + 'static {
     fn render(&self) -> String;
 }
 
+/// Says whether a broker may stop.
+pub trait StopAdviser: Send + Sync + 'static {
+    /// Asks about the broker of that id, or about this one.
+    fn may_stop(&self, broker: Option<i32>) -> Pin<Box<dyn Future<Output = StopAdvice> + Send + '_>>;
+}
+
 /// Serves the HTTP port until `stopped`, which comes after the Kafka ports have drained, so that probes see
 /// the stop.
 pub async fn serve(
     socket: TcpListener,
     health: Arc<Health>,
     metrics: Arc<dyn MetricsSource>,
+    adviser: Arc<dyn StopAdviser>,
     stopped: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -54,11 +63,13 @@ pub async fn serve(
         };
         let health = Arc::clone(&health);
         let metrics = Arc::clone(&metrics);
+        let adviser = Arc::clone(&adviser);
         let stopped = stopped.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = respond(&request, &health, &*metrics);
-                async move { Ok::<_, Infallible>(response) }
+            let service = service_fn(|request: Request<Incoming>| {
+                let (method, uri) = (request.method().clone(), request.uri().clone());
+                let (health, metrics, adviser) = (&health, &metrics, &adviser);
+                async move { Ok::<_, Infallible>(respond(&method, &uri, health, &**metrics, &**adviser).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -74,11 +85,17 @@ pub async fn serve(
     }
 }
 
-fn respond(request: &Request<Incoming>, health: &Health, metrics: &dyn MetricsSource) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+async fn respond(
+    method: &Method,
+    uri: &Uri,
+    health: &Health,
+    metrics: &dyn MetricsSource,
+    adviser: &dyn StopAdviser,
+) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
     }
-    let (status, body) = match request.uri().path() {
+    let (status, body) = match uri.path() {
         "/livez" if health.is_stuck() => (StatusCode::SERVICE_UNAVAILABLE, "start is stuck\n".into()),
         "/livez" => (StatusCode::OK, "ok\n".into()),
         "/readyz" => match health.phase() {
@@ -99,9 +116,29 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &dyn MetricsSo
             response.headers_mut().insert(CONTENT_TYPE, OPEN_METRICS);
             return response;
         }
-        _ => (StatusCode::NOT_FOUND, "/livez /readyz /startupz /metrics\n".into()),
+        "/may-stop" => return may_stop(uri.query(), adviser).await,
+        _ => (StatusCode::NOT_FOUND, "/livez /readyz /startupz /metrics /may-stop\n".into()),
     };
     text(status, body)
+}
+
+/// 200 is yes and 409 no; with any other status nobody knows, and it is safer not to stop.
+async fn may_stop(query: Option<&str>, adviser: &dyn StopAdviser) -> Response<Full<Bytes>> {
+    let broker = match query.map(|query| query.strip_prefix("broker=").and_then(|id| id.parse().ok())) {
+        None => None,
+        Some(Some(broker)) => Some(broker),
+        Some(None) => return text(StatusCode::BAD_REQUEST, "the only parameter is broker, a number\n".into()),
+    };
+    let advice = adviser.may_stop(broker).await;
+    let status = match advice.answer {
+        StopAnswer::Yes => StatusCode::OK,
+        StopAnswer::No => StatusCode::CONFLICT,
+        StopAnswer::NoSuchBroker => StatusCode::NOT_FOUND,
+        StopAnswer::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = text(status, advice.json);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
 }
 
 const JSON: hyper::header::HeaderValue = hyper::header::HeaderValue::from_static("application/json");

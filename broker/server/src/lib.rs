@@ -2,7 +2,7 @@
 //! The broker's server: sockets, requests, and the parts of the broker that requests meet.
 //!
 //! - [`net`]: listeners, connections, frames, byte budgets.
-//! - [`http`], [`health`], [`metrics`]: probes and metrics.
+//! - [`http`], [`health`], [`metrics`], [`stop_advice`]: probes, metrics, and whether a broker may stop.
 //! - [`peers`], [`private`]: the other brokers, asked and answered.
 //! - [`settings`]: the broker's settings by Kafka's names.
 //!
@@ -15,6 +15,7 @@ pub mod coordinators;
 pub mod dispatch;
 mod error_table;
 pub mod failure;
+pub mod fetch_sessions;
 pub mod folder;
 mod forwarding;
 pub mod health;
@@ -29,3 +30,4 @@ pub mod replicas;
 pub mod replication;
 mod setting_source;
 pub mod settings;
+pub mod stop_advice;

@@ -110,6 +110,8 @@ pub struct Snapshot {
     pub under_replicated: i64,
     /// Of them those with fewer in sync than `min.insync.replicas`.
     pub under_min_in_sync: i64,
+    /// Fetch sessions and the partitions that they name.
+    pub fetch_sessions: (u64, u64),
     /// Bytes charged to and size of the budget for requests.
     pub request_budget: (u64, u64),
     /// Bytes charged to and size of the budget for reads.
@@ -142,6 +144,10 @@ pub struct Metrics {
     read_budget_used: Gauge<u64, AtomicU64>,
     read_budget: Gauge<u64, AtomicU64>,
     resident: Gauge<u64, AtomicU64>,
+    fetch_sessions: Gauge<u64, AtomicU64>,
+    fetch_session_partitions: Gauge<u64, AtomicU64>,
+    /// Fetch sessions that lost their place to others.
+    pub fetch_session_evictions: Counter,
     /// Fetch requests that were read on a thread that may block.
     pub cold_fetches: Counter,
     /// Waiting Fetch requests.
@@ -199,6 +205,12 @@ impl Metrics {
             "Fetch requests that may have waited for the disk",
             cold_fetches.clone(),
         );
+        let fetch_session_evictions = Counter::default();
+        registry.register(
+            "kafka_server_fetchsessioncache_incrementalfetchsessionevictions",
+            "Fetch sessions that lost their place to others",
+            fetch_session_evictions.clone(),
+        );
         let closed_family = Family::<ReasonLabel, Counter>::default();
         registry.register("odradek_connections_closed", "Connections ended, by reason", closed_family.clone());
         let closed = CloseReason::ALL
@@ -232,16 +244,20 @@ impl Metrics {
         let lease_age = Gauge::<f64, AtomicU64>::default();
         let help = "Time since the controller Lease answered this broker; -1 if it never did";
         registry.register("odradek_lease_age_seconds", help, lease_age.clone());
-        let mut bytes = |name: &str, help: &str| {
+        let mut whole = |name: &str, help: &str| {
             let gauge: Gauge<u64, AtomicU64> = Gauge::default();
             registry.register(name, help, gauge.clone());
             gauge
         };
-        let request_budget_used = bytes("odradek_request_budget_used_bytes", "Bytes of requests in memory");
-        let request_budget = bytes("odradek_request_budget_bytes", "Bytes that requests may take");
-        let read_budget_used = bytes("odradek_read_budget_used_bytes", "Bytes of answers in memory");
-        let read_budget = bytes("odradek_read_budget_bytes", "Bytes that answers may take");
-        let resident = bytes("process_resident_memory_bytes", "Resident memory");
+        let request_budget_used = whole("odradek_request_budget_used_bytes", "Bytes of requests in memory");
+        let request_budget = whole("odradek_request_budget_bytes", "Bytes that requests may take");
+        let read_budget_used = whole("odradek_read_budget_used_bytes", "Bytes of answers in memory");
+        let read_budget = whole("odradek_read_budget_bytes", "Bytes that answers may take");
+        let name = "kafka_server_fetchsessioncache_numincrementalfetchsessions";
+        let fetch_sessions = whole(name, "Fetch sessions");
+        let name = "kafka_server_fetchsessioncache_numincrementalfetchpartitionscached";
+        let fetch_session_partitions = whole(name, "Partitions named in fetch sessions");
+        let resident = whole("process_resident_memory_bytes", "Resident memory");
         Self {
             registry: Mutex::new(registry),
             topics,
@@ -266,6 +282,9 @@ impl Metrics {
             read_budget_used,
             read_budget,
             resident,
+            fetch_sessions,
+            fetch_session_partitions,
+            fetch_session_evictions,
             cold_fetches,
             waiting_fetches,
             waiting_produces,
@@ -338,6 +357,8 @@ impl Metrics {
         self.request_budget.set(snapshot.request_budget.1);
         self.read_budget_used.set(snapshot.read_budget.0);
         self.read_budget.set(snapshot.read_budget.1);
+        self.fetch_sessions.set(snapshot.fetch_sessions.0);
+        self.fetch_session_partitions.set(snapshot.fetch_sessions.1);
         self.resident.set(resident_bytes());
         let mut text = String::with_capacity(16 * 1024);
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);

@@ -43,6 +43,10 @@ pub enum Lane {
     Heartbeat,
     /// A broker's other requests to the controller.
     Control,
+    /// A leader's questions whether it still leads.
+    Leadership,
+    /// An administrator's questions, which delay nothing of the brokers' own.
+    Question,
     /// Clients' requests that the controller answers.
     Forwarding(u8),
     /// Fetches of replicas that are in sync or nearly so, and what else followers ask leaders.
@@ -57,7 +61,12 @@ impl Lane {
     fn max_response_size(self) -> usize {
         match self {
             Self::Replication(_) | Self::Reassignment(_) => frame::MAX_REQUEST_SIZE + (56 << 20),
-            Self::Quorum | Self::Heartbeat | Self::Control | Self::Forwarding(_) => frame::MAX_REQUEST_SIZE,
+            Self::Quorum
+            | Self::Heartbeat
+            | Self::Control
+            | Self::Leadership
+            | Self::Question
+            | Self::Forwarding(_) => frame::MAX_REQUEST_SIZE,
         }
     }
 }

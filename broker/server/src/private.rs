@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What other brokers ask and tell this one, on the private listener: their introduction first, then messages of the
-//! quorum, and for the controller registrations, heartbeats, proposals of ISRs, and clients' requests in envelopes.
+//! quorum, leaders' questions whether they still lead, and for the controller registrations, heartbeats, proposals of
+//! ISRs, and clients' requests in envelopes.
 //!
 //! Whoever is not introduced is heard with Kafka's own requests only, as the operator is; so is a broker that speaks for
 //! another. Every message is bounded by its frame, whose bytes are charged until it is answered. It must not know what
@@ -8,6 +9,7 @@
 pub(crate) mod authentication;
 pub(crate) mod commands;
 mod for_the_controller;
+pub(crate) mod leadership;
 pub(crate) mod quorum_messages;
 
 use odradek_metadata::MAX_BATCH_BYTES;
@@ -62,6 +64,7 @@ fn begin(dispatcher: &Dispatcher, frame: Frame, peer: &Peer) -> Result<Started, 
     match header.key {
         PrivateApiKey::Quorum if bytes > LARGEST_QUORUM_FRAME => Err(CloseReason::BadSize),
         PrivateApiKey::Quorum => quorum(dispatcher, request, introduced),
+        PrivateApiKey::ConfirmLeadership => leadership::confirm(dispatcher.broker(), request),
         _ => for_the_controller::begin(dispatcher, request, frame.charge, introduced),
     }
 }

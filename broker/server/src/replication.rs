@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Replication between brokers, as tasks: one per leader and lane that fetches what this broker follows
 //! ([`odradek_replication::Fetcher`] says what and when), one that proposes ISR changes to the controller, one that
-//! writes the checkpoints after a log was cut. It must not know sockets: other brokers are reached through
+//! writes the checkpoints after a log was cut, one that asks other replicas whether this broker still leads. It must not know sockets: other brokers are reached through
 //! [`ReplicaSource`] and [`IsrChanges`].
 mod checkpointing;
+mod confirming;
 mod fetching;
 mod peer_source;
 mod proposing;
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::confirming::Confirming;
 use self::fetching::Turn;
 pub(crate) use self::peer_source::ControllerOf;
 pub use self::source::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
@@ -40,6 +42,7 @@ pub struct Replication {
     leader_throttle: Mutex<Option<Throttle>>,
     proposals: Mutex<Proposals>,
     proposed: Notify,
+    confirming: Confirming,
     /// Replicas whose log was cut and whose checkpoints are not written yet. At most those of this broker: a replica
     /// that is cut appends nothing, and so is not cut again, before its checkpoints are written.
     cut: Mutex<Vec<Arc<Replica>>>,
@@ -121,6 +124,7 @@ impl Replication {
             leader_throttle: Mutex::default(),
             proposals: Mutex::default(),
             proposed: Notify::new(),
+            confirming: Confirming::default(),
             cut: Mutex::default(),
             was_cut: Notify::new(),
             links: OnceLock::new(),
@@ -160,6 +164,7 @@ impl Replication {
         drop(fetchers);
         links.spawn(proposing::run(Arc::clone(self), links.clone()));
         links.spawn(checkpointing::run(Arc::clone(self), links.clone()));
+        links.spawn(confirming::run(Arc::clone(self), links.clone()));
     }
 
     fn spawn_fetcher(&self, links: &Links, running: &Arc<RunningFetcher>) {

@@ -78,6 +78,13 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = &[
     long("log.retention.check.interval.ms", "300000", 1, "Time between looks for segments to delete."),
     long("log.segment.delete.delay.ms", "60000", 0, "Wait before the files of a deleted partition are removed."),
     int("max.connections", "2147483647", 1, INT, "Most connections, over all listeners; open files bound it too."),
+    int(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        0,
+        INT,
+        "Most fetch sessions; clients beyond name all their partitions in each request.",
+    ),
     int("num.partitions", "1", 1, 10_000, "Partitions of a topic created without a number."),
     int("num.replica.fetchers", "1", 1, 64, "Connections to each leader on which its partitions are fetched."),
     int("offset.metadata.max.bytes", "4096", 0, INT, "Longest metadata of a committed offset."),

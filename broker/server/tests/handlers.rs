@@ -9,12 +9,12 @@ use odradek_partition::Acks;
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_server::net::Started;
 use odradek_wire::messages::{
-    DescribeClusterRequest, FetchPartition, FetchRequest, FetchTopic, InitProducerIdRequest, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
-    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic, PartitionProduceData, ProduceRequest,
-    TopicProduceData,
+    DescribeClusterRequest, FetchPartition, FetchRequest, FetchResponse, FetchTopic, InitProducerIdRequest,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+    MetadataResponseTopic, OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+    PartitionProduceData, ProduceRequest, TopicProduceData,
 };
-use support::{Folder, SetClock, TOPIC_ID, add_topic, answer, decode, publish, start};
+use support::{Folder, SetClock, TOPIC_ID, add_topic, answer, decode, later, publish, start};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -148,8 +148,42 @@ async fn a_fetch_session_that_nobody_opened_is_not_found() {
         let request = FetchRequest { session_id, session_epoch, ..fetch(-1) };
         let answered = answer(&broker, &request, 12);
         assert_eq!(answered.error_code, expected, "session {session_id} epoch {session_epoch}");
-        assert_eq!((answered.session_id, answered.responses.is_empty()), (0, expected != 0));
+        assert_eq!(answered.session_id > 0, session_epoch == 0, "session {session_id} epoch {session_epoch}");
+        assert_eq!(answered.responses.is_empty(), expected != 0);
     }
+}
+
+#[tokio::test]
+async fn a_fetch_session_names_what_is_new() {
+    let folder = Folder::new();
+    let broker = folder.broker(SetClock::new());
+    add_topic(&broker, "t", vec![Some(folder.replica("t", &[])), Some(folder.replica("u", &[]))]);
+    let mut request = FetchRequest { session_epoch: 0, max_wait_ms: 0, ..fetch(-1) };
+    let second = FetchPartition { partition: 1, ..request.topics[0].partitions[0].clone() };
+    request.topics[0].partitions.push(second);
+    let names = |response: &FetchResponse| -> Vec<i32> {
+        response.responses.iter().flat_map(|topic| &topic.partitions).map(|data| data.partition_index).collect()
+    };
+    let first = answer(&broker, &request, 12);
+    assert_eq!((first.error_code, names(&first)), (0, vec![0, 1]));
+    let next = |epoch| FetchRequest {
+        session_id: first.session_id,
+        session_epoch: epoch,
+        max_wait_ms: 0,
+        ..FetchRequest::default()
+    };
+    let quiet = answer(&broker, &next(1), 12);
+    assert_eq!((quiet.error_code, quiet.session_id, names(&quiet)), (0, first.session_id, vec![]));
+    let mut record = produce(b"x");
+    record.topic_data[0].partition_data[0].index = 1;
+    assert_eq!(later(&broker, &record, 9).await.responses[0].partition_responses[0].error_code, 0);
+    let news = answer(&broker, &next(2), 12);
+    assert_eq!((news.error_code, names(&news)), (0, vec![1]));
+    assert_eq!(answer(&broker, &next(2), 12).error_code, 71);
+    assert_eq!(answer(&broker, &next(3), 13).error_code, 106);
+    assert_eq!(broker.fetch_sessions.counts().partitions, 2);
+    assert_eq!(names(&answer(&broker, &FetchRequest { session_epoch: -1, ..next(-1) }, 12)), Vec::<i32>::new());
+    assert_eq!(broker.fetch_sessions.counts().sessions, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

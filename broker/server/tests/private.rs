@@ -691,7 +691,7 @@ fn replicated_topic(id: Uuid) -> Arc<Image> {
         leader_epoch: 1,
         ..PartitionRecord::default()
     };
-    let topic = TopicRecord { id, name: "t".to_owned() };
+    let topic = TopicRecord { id, name: "t".to_owned(), ..TopicRecord::default() };
     let records = [broker(1), broker(2), topic.into(), partition.into()];
     let image = records.iter().fold(Image::empty(), |image, record| apply(&image, 0, record).unwrap());
     Arc::new(image)

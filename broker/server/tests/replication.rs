@@ -22,15 +22,18 @@ use odradek_model::{BrokerId, ControllerEpoch, DirectoryId, OFFSETS_TOPIC, Topic
 use odradek_records::{BatchBuilder, BatchOptions};
 use odradek_replication::{FetcherId, ReplicaKey};
 use odradek_server::broker::Broker;
+use odradek_server::coordinators::Unconfirmed;
 use odradek_server::net::introduction::Introduced;
-use odradek_server::net::{Peer, Started};
+use odradek_server::net::{CloseReason, Finished, Peer, Started};
 use odradek_server::replication::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
-use odradek_wire::Request;
 use odradek_wire::messages::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ListOffsetsRequest, ListOffsetsResponse, PartitionData,
-    PartitionProduceData, ProduceRequest, ProduceResponse, ReplicaState, TopicProduceData,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ListOffsetsRequest, ListOffsetsResponse,
+    OffsetFetchRequest, OffsetFetchRequestGroup, PartitionData, PartitionProduceData, ProduceRequest, ProduceResponse,
+    ReplicaState, TopicProduceData,
 };
-use support::{Folder, SetClock, decode, start, start_from};
+use odradek_wire::private::{ConfirmLeadershipRequest, ConfirmLeadershipResponse};
+use odradek_wire::{ErrorCode, Request};
+use support::{Folder, SetClock, decode, decode_private, start, start_from, start_private};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,6 +50,8 @@ struct Shared {
     image: Mutex<Arc<Image>>,
     brokers: Mutex<BTreeMap<BrokerId, Arc<Broker>>>,
     cut_off: Mutex<BTreeSet<BrokerId>>,
+    /// Of each replica's Fetch request the session's epoch and how many partitions it names.
+    fetches: Mutex<Vec<(i32, usize)>>,
 }
 
 impl Shared {
@@ -88,12 +93,16 @@ struct Network {
 }
 
 impl Network {
-    async fn ask<R: Request>(&self, to: BrokerId, request: R, deadline: Duration) -> Result<R::Response, SourceError> {
-        let broker = self.shared.reach(self.from, to)?;
+    fn peer(&self) -> Peer {
         let peer = Peer::new("private".into(), "127.0.0.1:1".parse().unwrap(), CancellationToken::new());
         let holder = Holder { broker_id: self.from, incarnation: "test".to_owned() };
         assert!(peer.introduction.accept(Introduced { holder, directory_id: DirectoryId(Uuid::nil()) }));
-        let finished = match start_from(&broker, &request, R::MAX_VERSION, &peer) {
+        peer
+    }
+
+    async fn ask<R: Request>(&self, to: BrokerId, request: R, deadline: Duration) -> Result<R::Response, SourceError> {
+        let broker = self.shared.reach(self.from, to)?;
+        let finished = match start_from(&broker, &request, R::MAX_VERSION, &self.peer()) {
             Started::Finished(finished) => finished,
             Started::Waiting(waiting) => {
                 timeout(deadline, waiting).await.map_err(|_| SourceError("no answer".to_owned()))?
@@ -111,6 +120,8 @@ impl ReplicaSource for Network {
         request: FetchRequest,
         deadline: Duration,
     ) -> SourceFuture<'_, FetchResponse, SourceError> {
+        let named = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        self.shared.fetches.lock().unwrap().push((request.session_epoch, named));
         Box::pin(self.ask(from.leader, request, deadline))
     }
 
@@ -121,6 +132,22 @@ impl ReplicaSource for Network {
         deadline: Duration,
     ) -> SourceFuture<'_, ListOffsetsResponse, SourceError> {
         Box::pin(self.ask(from.leader, request, deadline))
+    }
+
+    fn confirm_leadership(
+        &self,
+        of: BrokerId,
+        request: ConfirmLeadershipRequest,
+        _: Duration,
+    ) -> SourceFuture<'_, ConfirmLeadershipResponse, SourceError> {
+        Box::pin(async move {
+            let broker = self.shared.reach(self.from, of)?;
+            let Started::Finished(finished) = start_private(&broker, &request, &self.peer()) else {
+                panic!("the answer is not there at once");
+            };
+            self.shared.reach(self.from, of)?;
+            Ok(decode_private::<ConfirmLeadershipRequest>(finished))
+        })
     }
 }
 
@@ -145,6 +172,7 @@ impl IsrChanges for Network {
 struct Cluster {
     shared: Arc<Shared>,
     folders: Vec<Folder>,
+    clocks: Vec<Arc<SetClock>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -157,9 +185,15 @@ impl Cluster {
 
     /// With settings of the brokers and of the topic besides.
     fn with(replicas: &[i32], given: &[(&str, &str)], of_topic: &[(&str, &str)]) -> Self {
-        let shared = Arc::new(Shared { image: Mutex::default(), brokers: Mutex::default(), cut_off: Mutex::default() });
+        let shared = Arc::new(Shared {
+            image: Mutex::default(),
+            brokers: Mutex::default(),
+            cut_off: Mutex::default(),
+            fetches: Mutex::default(),
+        });
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let folders: Vec<_> = (0..3).map(|_| Folder::new()).collect();
+        let clocks: Vec<_> = (0..3).map(|_| SetClock::new()).collect();
         for (id, folder) in (0..).zip(&folders) {
             let mut settings = vec![
                 ("replica.fetch.backoff.ms", "50"),
@@ -167,7 +201,7 @@ impl Cluster {
                 ("log.segment.delete.delay.ms", "0"),
             ];
             settings.extend(given);
-            let broker = folder.member(id, SetClock::new(), &settings);
+            let broker = folder.member(id, Arc::clone(&clocks[id as usize]), &settings);
             let network = Arc::new(Network { shared: Arc::clone(&shared), from: BrokerId(id) });
             broker.replicate_by(Arc::clone(&network) as _, network, &tasks, &stopping);
             broker.spawn_tasks(&tasks, &stopping);
@@ -189,7 +223,7 @@ impl Cluster {
             })
         }));
         shared.add(&records);
-        let cluster = Self { shared, folders, tasks, stopping };
+        let cluster = Self { shared, folders, clocks, tasks, stopping };
         cluster.create("t", TOPIC, replicas, of_topic);
         cluster
     }
@@ -359,6 +393,26 @@ async fn many_records_are_acknowledged_one_after_the_other_without_waiting_for_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_requests_of_an_idle_follower_name_no_partition() {
+    let cluster = Cluster::new(&[0, 1, 2]);
+    for number in 0..20u128 {
+        cluster.create(&format!("more{number}"), TopicId(Uuid::from_u128(900 + number)), &[0, 1, 2], &[]);
+    }
+    assert_eq!(cluster.produce(0, "a", -1).await, 0);
+    let idle = || {
+        let fetches = cluster.shared.fetches.lock().unwrap();
+        let mut last = fetches.iter().rev().take(4);
+        fetches.len() >= 4 && last.all(|(epoch, named)| *epoch > 0 && *named == 0)
+    };
+    eventually("both followers have named all that there is", idle).await;
+    let counts = cluster.broker(0).fetch_sessions.counts();
+    assert_eq!((counts.sessions, counts.partitions), (2, 2 * 21));
+    assert_eq!(cluster.produce(0, "b", -1).await, 0, "who is not named is asked for");
+    eventually("followers learn what is committed", || (0..3).all(|id| cluster.high_watermark(id) == 2)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_partition_does_not_wait_for_the_fetch_that_waits_for_others() {
     let cluster = Cluster::new(&[0, 1, 2]);
     assert_eq!(cluster.produce(0, "a", -1).await, 0);
@@ -473,10 +527,14 @@ fn commit(offset: i64) -> groups::Request {
     })
 }
 
+fn committed_offset() -> groups::OffsetFetch {
+    groups::OffsetFetch { group_id: "g".into(), topics: None, require_stable: false }
+}
+
 /// The committed offset by a broker's coordinator, or why it does not tell.
 async fn committed(broker: &Broker) -> Result<i64, groups::GroupError> {
-    let fetch = groups::OffsetFetch { group_id: "g".into(), topics: None, require_stable: false };
-    match broker.coordinators.start("g", groups::Request::Fetch(fetch)).wait().await? {
+    let read = timeout(PATIENCE, broker.coordinators.read(committed_offset()).wait()).await.expect("an end");
+    match read.expect("who leads is certain")? {
         groups::Response::Fetch(response) => match response.error {
             Some(error) => Err(error),
             None => Ok(response.topics.first().map_or(-1, |topic| topic.partitions[0].offset)),
@@ -518,8 +576,27 @@ async fn groups_move_with_the_leadership_of_their_journal() {
     }
     assert_eq!(committed(&new).await, Ok(5));
     assert_eq!(commit_on(&new, 6).await, None);
+    // It does not know that another leads, and tells nobody what was committed once.
+    let reading = tokio::spawn(old.coordinators.read(committed_offset()).wait());
+    let begin = Instant::now();
+    while !reading.is_finished() {
+        assert!(begin.elapsed() < PATIENCE, "the wait ends");
+        cluster.clocks[0].advance(100);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(reading.await.unwrap(), Err(Unconfirmed));
+    let request = OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup { group_id: "g".into(), ..OffsetFetchRequestGroup::default() }],
+        ..OffsetFetchRequest::default()
+    };
+    let Started::Waiting(answer) = start(&old, &request, 9) else { panic!("it is not certain who leads") };
+    let again = old.coordinators.read(committed_offset());
 
     cluster.connect(0);
+    // Who waits when it learns that another leads is sent there.
+    let answer = timeout(PATIENCE, answer).await.expect("an end");
+    assert!(matches!(answer, Finished::Close(CloseReason::Unconfirmed)), "{answer:?}");
+    assert_eq!(timeout(PATIENCE, again.wait()).await.expect("an end"), Err(Unconfirmed));
     match timeout(PATIENCE, lost.wait()).await.expect("it is answered when the leadership is gone") {
         Ok(groups::Response::Commit(response)) => {
             assert_eq!(response.topics[0].partitions[0].1, Some(groups::GroupError::NotCoordinator));
@@ -582,7 +659,11 @@ async fn an_image_costs_what_has_changed_in_it() {
     let id = |number: u128| Bytes::copy_from_slice(Uuid::from_u128(1000 + number).as_bytes());
     let mut records = Vec::new();
     for number in topics {
-        records.push(Record::from(TopicRecord { id: id(number), name: format!("many{number}") }));
+        records.push(Record::from(TopicRecord {
+            id: id(number),
+            name: format!("many{number}"),
+            ..TopicRecord::default()
+        }));
         records.extend((0..5).map(|partition| {
             Record::from(PartitionRecord {
                 topic_id: id(number),
@@ -638,5 +719,80 @@ async fn nobody_fetches_as_a_replica_but_that_broker() {
     assert_eq!(response.error_code, 31);
     let listed = ListOffsetsRequest { replica_id: 1, ..ListOffsetsRequest::default() };
     assert!(another.ask(BrokerId(0), listed, PATIENCE).await.unwrap().topics.is_empty());
+    cluster.stop().await;
+}
+
+/// Where the journal of the group `g` is; two of three replicas commit.
+fn with_journal(replicas: &[i32]) -> Cluster {
+    let cluster = Cluster::new(&[0, 1, 2]);
+    cluster.create(OFFSETS_TOPIC, TopicId(Uuid::from_u128(78)), replicas, &[]);
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_offsets_are_read_on_with_one_other_while_nobody_elects() {
+    let cluster = with_journal(&[0, 1, 2]);
+    assert_eq!(commit_on(&cluster.broker(0), 5).await, None);
+    // One replica has gone, and with it, nobody says so, the controller: it is still in the ISR.
+    cluster.cut_off(2);
+    assert_eq!(committed(&cluster.broker(0)).await, Ok(5));
+    // Two that have gone may have gone on together.
+    cluster.cut_off(1);
+    let alone = cluster.broker(0).coordinators.read(committed_offset());
+    assert!(!alone.is_ready());
+    let wait = alone.wait();
+    tokio::pin!(wait);
+    assert!(timeout(Duration::from_millis(50), &mut wait).await.is_err());
+    cluster.shared.cut_off.lock().unwrap().remove(&BrokerId(1));
+    cluster.clocks[0].advance(100);
+    // The task slept by the time that this clock does not show: the next image wakes it.
+    cluster.shared.add(&[]);
+    let read = timeout(PATIENCE, wait).await.expect("the other one answers again");
+    assert!(matches!(read, Ok(Ok(groups::Response::Fetch(ref fetched))) if fetched.error.is_none()), "{read:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_alone_in_the_isr_asks_nobody() {
+    let cluster = with_journal(&[0, 1]);
+    assert_eq!(commit_on(&cluster.broker(0), 5).await, None);
+    cluster.cut_off(1);
+    cluster.set_state(1, BrokerState::Fenced);
+    let read = cluster.broker(0).coordinators.read(committed_offset());
+    assert!(read.is_ready(), "nobody else can lead");
+    assert!(read.take_ready().is_ok());
+    cluster.stop().await;
+}
+
+fn numbered(sequence: i32) -> ProduceRequest {
+    let options =
+        BatchOptions { producer_id: 7, producer_epoch: 0, base_sequence: sequence, ..BatchOptions::default() };
+    let mut batch = BatchBuilder::new(options);
+    batch.append(1_700_000_000_000, None, Some(b"v"), &[]);
+    let mut request = produce("", -1);
+    request.topic_data[0].partition_data[0].records = Some(batch.build());
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_knows_the_last_five_batches_of_a_producer_and_their_offsets() {
+    let cluster = Cluster::new(&[0, 1, 2]);
+    let ask = async |broker: i32, sequence| {
+        let response = answered::<ProduceRequest>(start(&cluster.broker(broker), &numbered(sequence), 13)).await;
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    };
+    for sequence in 0..6 {
+        assert_eq!(ask(0, sequence).await, (0, i64::from(sequence)));
+    }
+    cluster.cut_off(0);
+    cluster.set_state(0, BrokerState::Fenced);
+    let leader = cluster.shared.partition().leader.unwrap().0;
+    for sequence in (1..6).rev() {
+        assert_eq!(ask(leader, sequence).await, (0, i64::from(sequence)), "as the first answer would have been");
+    }
+    // As in Kafka: what is older cannot be told from a gap.
+    assert_eq!(ask(leader, 0).await, (ErrorCode::OutOfOrderSequenceNumber.code(), -1));
+    assert_eq!(ask(leader, 6).await, (0, 6));
     cluster.stop().await;
 }

@@ -185,7 +185,8 @@ fn changed(image: &Image, records: impl IntoIterator<Item = Record>) -> Image {
 /// The image with one more topic of one partition.
 fn with_topic(image: &Image, id: u8, name: &str, flush_messages: Option<&str>) -> Image {
     let topic_id = bytes::Bytes::from(vec![id; 16]);
-    let mut records: Vec<Record> = vec![TopicRecord { id: topic_id.clone(), name: name.to_owned() }.into()];
+    let mut records: Vec<Record> =
+        vec![TopicRecord { id: topic_id.clone(), name: name.to_owned(), ..TopicRecord::default() }.into()];
     if let Some(count) = flush_messages {
         let (name, value) = ("flush.messages".to_owned(), Some(count.to_owned()));
         records.push(TopicSettingRecord { topic_id: topic_id.clone(), name, value }.into());

@@ -95,6 +95,9 @@ impl Default for ClientOptions {
 /// Room for a response before any of it has arrived: a buffer grows with what arrives, not with what a broker announces.
 const FIRST_ROOM: usize = 64 << 10;
 
+/// Room while not even the size has arrived: most answers but those with records are shorter.
+const SHORT_ROOM: usize = 4 << 10;
+
 /// A connection whose versions are agreed on.
 #[derive(Debug)]
 pub struct Connection {
@@ -320,20 +323,32 @@ pub async fn write_segments(stream: &mut TcpStream, segments: Vec<Bytes>) -> io:
     Ok(())
 }
 
-/// Reads one frame of at most `max` bytes. Memory grows with the bytes received.
+/// Reads one frame of at most `max` bytes. Memory grows with the bytes received. A short frame takes one call: its size
+/// is read with it.
 async fn read_frame(stream: &mut TcpStream, max: usize) -> Result<Bytes, ClientError> {
-    let mut prefix = [0; SIZE_LENGTH];
-    stream.read_exact(&mut prefix).await?;
-    let size = frame::check_size(prefix, max)?;
-    let mut frame = BytesMut::with_capacity(size.min(FIRST_ROOM));
+    // Nothing is held while the answer is waited for.
+    stream.readable().await?;
+    let mut frame = BytesMut::with_capacity(SHORT_ROOM);
+    while frame.len() < SIZE_LENGTH {
+        read_more(stream, &mut frame).await?;
+    }
+    let size = frame::check_size([frame[0], frame[1], frame[2], frame[3]], max)?;
+    frame.advance(SIZE_LENGTH);
     while frame.len() < size {
         // Four times what has arrived: large responses of another broker are copied little while the buffer grows.
         let room = size.min(frame.len().saturating_mul(4).max(FIRST_ROOM));
-        frame.reserve(room - frame.len());
-        let mut rest = (&mut *stream).take((size - frame.len()) as u64);
-        if rest.read_buf(&mut frame).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        if frame.capacity() < room {
+            frame.reserve(room - frame.len());
         }
+        read_more(stream, &mut frame).await?;
+    }
+    if frame.len() > size {
+        // Only answers are read, one to each request.
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more bytes than the answer has").into());
     }
     Ok(frame.freeze())
+}
+
+async fn read_more(stream: &mut TcpStream, frame: &mut BytesMut) -> io::Result<()> {
+    if stream.read_buf(frame).await? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }

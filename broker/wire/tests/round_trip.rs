@@ -240,6 +240,8 @@ fn private_keys_are_fixed_and_never_advertised() {
         (10_005, "AlterPartition"),
         (10_006, "AllocateProducerIds"),
         (10_007, "Envelope"),
+        (10_008, "ConfirmLeadership"),
+        (10_009, "MayStop"),
     ];
     assert_eq!(keys, expected);
     assert!(api_versions::response().api_keys.iter().all(|api| api.api_key < FIRST_PRIVATE_KEY));

@@ -89,6 +89,25 @@ pub(crate) async fn a_broker_is_frozen_past_its_session(site: &mut Site, name: &
     run.finish().await
 }
 
+/// As after an eviction: the volume comes back in another pod, which waits until the Lease of the old one has expired.
+pub(crate) async fn a_broker_comes_back_in_another_pod(site: &mut Site, name: &str) -> Result<Outcome> {
+    let mut run = Run::begin(site, name, 3, Coordination::Leases).await?;
+    let (controller, _) = run.controller().await?;
+    let broker = (controller + 1) % 3;
+    run.brokers.kill(broker)?;
+    run.recovers("serves without it after").await?;
+    run.brokers.move_to_another_pod(broker, "another-pod");
+    run.brokers.start(broker)?;
+    run.whole(3).await?;
+    let log = std::fs::read_to_string(run.brokers.logs().join(format!("broker-{broker}.log")))?;
+    ensure!(
+        log.contains("another process is this broker; waiting for its end"),
+        "it did not wait for the old pod's Lease"
+    );
+    run.goes_on(A_WHILE).await;
+    run.finish().await
+}
+
 pub(crate) async fn the_controller_stops_cleanly(site: &mut Site, name: &str) -> Result<Outcome> {
     let mut run = Run::begin(site, name, 3, Coordination::Leases).await?;
     let (controller, epoch) = run.controller().await?;

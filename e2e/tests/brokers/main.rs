@@ -53,6 +53,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     long controller::every_broker_is_killed_in_turn,
     long controller::the_controller_is_frozen_past_its_lease,
     long controller::a_broker_is_frozen_past_its_session,
+    long controller::a_broker_comes_back_in_another_pod,
     long controller::the_controller_stops_cleanly,
     long controller::each_of_two_brokers_is_killed,
     long api_server::the_api_server_is_away_for_two_minutes,

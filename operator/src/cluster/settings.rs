@@ -23,6 +23,7 @@ pub const BROKER_SETTINGS: &[&str] = &[
     "log.retention.check.interval.ms",
     "log.segment.delete.delay.ms",
     "max.connections",
+    "max.incremental.fetch.session.cache.slots",
     "num.partitions",
     "num.replica.fetchers",
     "offset.metadata.max.bytes",

@@ -84,7 +84,10 @@ pub(super) enum Refusal {
     /// Ask another broker, or the same again.
     Again,
     /// The log does not have what comes before (OUT_OF_ORDER_SEQUENCE_NUMBER).
-    OutOfOrder,
+    OutOfOrder {
+        /// In which epoch the broker believes that it leads: for the checkers, clients are not told.
+        leader_epoch: LeaderEpoch,
+    },
     /// There is no such offset (OFFSET_OUT_OF_RANGE).
     OutOfRange,
 }

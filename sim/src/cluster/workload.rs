@@ -49,6 +49,8 @@ pub(super) enum Noted {
     /// An idempotent producer that had all it sent acknowledged was told that something before is missing.
     OutOfOrder {
         key: ReplicaKey,
+        /// Of the broker that said so, as it believes.
+        leader_epoch: LeaderEpoch,
     },
     Read {
         key: ReplicaKey,

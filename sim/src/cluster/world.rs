@@ -454,10 +454,10 @@ impl World {
     }
 
     /// Partitions that come into the hands of a machine that has lost power, before the controller knows of it, may lose
-    /// their leader with its next registration.
+    /// their leader with its next registration: also if they have come and lost it between two images.
     fn note_doubtful(&mut self, before: &Image) {
         let image = Arc::clone(&self.newest_image);
-        let lost_power = |broker: &BrokerId| {
+        let lost_power = |image: &Image, broker: &BrokerId| {
             let registered = image.broker(*broker).map(|registered| registered.boot_id.as_str());
             registered != Some(self.machines[broker.0 as usize].kernel().as_str())
         };
@@ -466,7 +466,14 @@ impl World {
             let earlier = before.topic_by_id(topic.id);
             for (index, partition) in topic.partitions.iter().enumerate() {
                 let same = earlier.and_then(|earlier| earlier.partitions.get(index));
-                if !same.is_some_and(|same| Arc::ptr_eq(same, partition)) && partition.isr.iter().any(lost_power) {
+                if same.is_some_and(|same| Arc::ptr_eq(same, partition)) {
+                    continue;
+                }
+                let has_come = |broker: &&BrokerId| !same.is_some_and(|same| same.replicas.contains(broker));
+                let mut came = partition.replicas.iter().filter(has_come);
+                if partition.isr.iter().any(|broker| lost_power(&image, broker))
+                    || came.any(|broker| before.broker(*broker).is_some() && lost_power(before, broker))
+                {
                     doubtful.push(ReplicaKey { topic: topic.id, partition: index as i32 });
                 }
             }

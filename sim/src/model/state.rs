@@ -145,7 +145,87 @@ pub(super) struct State {
     pub(super) committed: Log,
 }
 
+impl Log {
+    /// The same with other names for the brokers.
+    fn renamed(mut self, names: Names) -> Self {
+        for record in &mut self.records[..usize::from(self.len)] {
+            *record = Record::new(record.epoch(), usize::from(names[record.writer()]));
+        }
+        self
+    }
+}
+
+impl Lease {
+    fn renamed(self, names: Names) -> Self {
+        let holder = self.holder.map(|holder| names[usize::from(holder)]);
+        Self { holder, voters: renamed(self.voters, names), ..self }
+    }
+}
+
+/// The new name of each broker.
+pub(super) type Names = [u8; MAX_BROKERS];
+
+fn renamed(voters: Voters, names: Names) -> Voters {
+    let folders = (0..2 * MAX_BROKERS).filter(|folder| voters & (1 << folder) != 0);
+    let new = |folder: usize| usize::from(names[folder % MAX_BROKERS]) + folder / MAX_BROKERS * MAX_BROKERS;
+    folders.fold(0, |all, folder| all | (1 << new(folder)))
+}
+
+/// A broker for an epoch; of nothing there is no broker.
+fn renamed_for(epoch_or_end: u8, broker: u8, names: Names) -> u8 {
+    if epoch_or_end == 0 { broker } else { names[usize::from(broker)] }
+}
+
+impl Broker {
+    fn renamed(self, names: Names) -> Self {
+        let role = match self.role {
+            Role::Candidate { epoch, voters, needs, promised, best } => Role::Candidate {
+                epoch,
+                voters: renamed(voters, names),
+                needs: match needs {
+                    Needs::All(members) => Needs::All(renamed(members, names)),
+                    other => other,
+                },
+                promised: renamed(promised, names),
+                best: best.renamed(names),
+            },
+            other => other,
+        };
+        let (epoch, holder) = self.promised;
+        Self {
+            log: self.log.renamed(names),
+            promised: (epoch, renamed_for(epoch, holder, names)),
+            seen: self.seen.map(|seen| seen.renamed(names)),
+            pending: self.pending.map(|(sequence, voters)| (sequence, renamed(voters, names))),
+            emptied: self.emptied,
+            role,
+        }
+    }
+}
+
 impl State {
+    /// The same state with other names for the brokers. No rule looks at a name, so what can happen in it is the same
+    /// with the same other names.
+    pub(super) fn renamed(&self, names: Names) -> Self {
+        let mut new = self.clone();
+        new.lease = self.lease.map(|lease| lease.renamed(names));
+        new.backup = self.backup.map(|lease| lease.renamed(names));
+        new.committed = self.committed.renamed(names);
+        for request in new.requests.iter_mut().flatten() {
+            request.holder = names[usize::from(request.holder)];
+            request.voters = renamed(request.voters, names);
+        }
+        new.order_requests();
+        for (old, name) in names.iter().map(|name| usize::from(*name)).enumerate() {
+            new.brokers[name] = self.brokers[old].renamed(names);
+            for folder in [0, MAX_BROKERS] {
+                let row = self.acknowledged[old + folder];
+                new.acknowledged[name + folder] = row.map(|(to, end)| (renamed_for(end, to, names), end));
+            }
+        }
+        new
+    }
+
     pub(super) fn new(bounds: &Bounds) -> Self {
         let voters = (1 << bounds.voters) - 1;
         let lease = Lease { life: 0, epoch: 0, sequence: 0, holder: None, voters };
@@ -163,6 +243,11 @@ impl State {
             acknowledged: [[(0, 0); MAX_EPOCH + 1]; 2 * MAX_BROKERS],
             committed: Log::default(),
         }
+    }
+
+    /// Two orders of the same requests are one state.
+    pub(super) fn order_requests(&mut self) {
+        self.requests.sort_by_key(|request| (request.is_none(), *request));
     }
 
     /// The bit of a broker's present folder.

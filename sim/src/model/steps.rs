@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! All that can happen next in a state: the rules of coordination.md, each named where it stands.
+//! All that can happen next in a state: the rules of the protocol, each named where it stands.
+
+mod fallen_lease;
 
 use super::state::{Broker, Lease, Log, Needs, Record, Request, Role, State, Voters, commit_quorum, promise_quorum};
 use super::{Bounds, MAX_BROKERS, Mistake};
@@ -65,21 +67,16 @@ impl Steps<'_> {
         self.next.push(next);
     }
 
-    /// Whether what stands in place of the Lease cannot be what this broker knows of (rule 10).
-    fn has_fallen(&self, broker: &Broker) -> bool {
-        let Some(lease) = self.state.lease else { return true };
-        let Some(seen) = broker.seen else { return lease.epoch < broker.promised.0 };
-        if seen.life == lease.life {
-            return lease.epoch < broker.promised.0 || (lease.epoch, lease.sequence) < (seen.epoch, seen.sequence);
-        }
-        let promised = broker.promised;
-        let due = lease.epoch > promised.0 || (lease.epoch == promised.0 && lease.holder == Some(promised.1));
-        !(due && lease.epoch > seen.epoch)
-    }
-
     fn restart(&mut self, broker: usize) {
-        if self.state.brokers[broker].role != Role::Follower {
-            self.step(|next| next.brokers[broker].role = Role::Follower);
+        let me = self.state.brokers[broker];
+        let forgets = self.has(Mistake::PromiseForgotten) && me.promised.0 > 0;
+        if me.role != Role::Follower || forgets {
+            self.step(|next| {
+                next.brokers[broker].role = Role::Follower;
+                if forgets {
+                    next.brokers[broker].promised = (0, 0);
+                }
+            });
         }
     }
 
@@ -195,7 +192,8 @@ impl Steps<'_> {
         for other in self.others(broker) {
             let theirs = self.state.brokers[other];
             let ours = (epoch, broker as u8);
-            if theirs.promised.0 > epoch || (theirs.promised.0 == epoch && theirs.promised != ours) {
+            let promised_higher = theirs.promised.0 > epoch && !self.has(Mistake::FollowsLower);
+            if promised_higher || (theirs.promised.0 == epoch && theirs.promised != ours) {
                 continue;
             }
             let matched = theirs.log.matched(log);
@@ -209,11 +207,15 @@ impl Steps<'_> {
             if theirs.promised != ours {
                 next.brokers[other].role = Role::Follower;
             }
-            next.brokers[other].promised = ours;
+            next.brokers[other].promised = ours.max(theirs.promised);
             next.brokers[other].log = copy;
+            let has =
+                if self.has(Mistake::UnmatchedAcknowledged) { theirs.log.len().min(log.len()) } else { copy.len() };
             let acknowledged = &mut next.acknowledged[folder][usize::from(epoch)];
             let before = if acknowledged.0 == broker as u8 { acknowledged.1 } else { 0 };
-            *acknowledged = (broker as u8, before.max(copy.len() as u8));
+            let end = before.max(has as u8);
+            // Nothing acknowledged is the same to whomever.
+            *acknowledged = if end == 0 { (0, 0) } else { (broker as u8, end) };
             if next != *self.state {
                 self.next.push(next);
             }
@@ -224,10 +226,13 @@ impl Steps<'_> {
     fn quorum_end(&self, broker: usize, epoch: u8, voters: Voters) -> usize {
         let own = self.state.bit(broker);
         let log_end = self.state.brokers[broker].log.len();
+        let to_whomever = self.has(Mistake::AcknowledgedForAnyEpoch);
         let end_of = |folder: usize| {
-            let (to, end) = self.state.acknowledged[folder][usize::from(epoch)];
+            let row = self.state.acknowledged[folder];
+            let (to, end) = row[usize::from(epoch)];
             match 1 << folder == own {
                 true => log_end,
+                false if to_whomever => row.iter().map(|(_, end)| usize::from(*end)).max().unwrap_or(0).min(log_end),
                 false if usize::from(to) == broker => usize::from(end),
                 false => 0,
             }
@@ -249,7 +254,8 @@ impl Steps<'_> {
         let voters = me.seen.map_or(0, |seen| seen.voters);
         let mut end = self.quorum_end(broker, epoch, voters);
         if let Some((_, pending)) = me.pending.filter(|_| !self.has(Mistake::CommitWithoutPendingSet)) {
-            end = end.min(self.quorum_end(broker, epoch, pending));
+            let of_pending = self.quorum_end(broker, epoch, pending);
+            end = if self.has(Mistake::CommitWithoutOldSet) { of_pending } else { end.min(of_pending) };
         }
         let counts = end >= Self::epoch_record_end(me.log, epoch) || self.has(Mistake::OlderEpochsCounted);
         if end <= commit_end || !counts {
@@ -281,7 +287,7 @@ impl Steps<'_> {
         let request =
             |voters| Request { life: seen.life, sequence: seen.sequence, epoch, holder: broker as u8, voters };
         self.send(request(seen.voters), |_| {});
-        if me.pending.is_some() {
+        if me.pending.is_some() && !self.has(Mistake::SecondChangeWhilePending) {
             return;
         }
         let required = Self::epoch_record_end(me.log, epoch).max(commit_end);
@@ -391,112 +397,6 @@ impl Steps<'_> {
             };
         });
     }
-
-    // === rule 10 ===
-
-    /// The Lease is deleted or rolled back, while every broker has seen its voters and none is about to change them.
-    fn lease_falls(&mut self) {
-        let Some(lease) = self.state.lease else { return };
-        if self.bounds.falls == 0 {
-            return;
-        }
-        if self.state.backup.is_none() {
-            self.step(|next| next.backup = Some(lease));
-        }
-        let brokers = (0..self.bounds.brokers).filter(|broker| self.is_alive(*broker));
-        let known = brokers
-            .map(|broker| self.state.brokers[broker])
-            .all(|broker| broker.pending.is_none() && broker.seen.is_some_and(|seen| seen.voters == lease.voters));
-        if self.state.falls >= self.bounds.falls || !known {
-            return;
-        }
-        self.step(|next| {
-            next.lease = None;
-            next.falls += 1;
-        });
-        if let Some(backup) = self.state.backup.filter(|backup| *backup != lease && backup.voters == lease.voters) {
-            self.step(|next| {
-                next.lease = Some(backup);
-                next.falls += 1;
-            });
-        }
-    }
-
-    /// A live controller puts the Lease back with a higher epoch and its voters; the answer may be lost.
-    fn repair(&mut self, broker: usize, epoch: u8) {
-        let me = self.state.brokers[broker];
-        let epoch = epoch.max(self.state.lease.map_or(0, |lease| lease.epoch)) + 1;
-        if epoch > self.bounds.takes || self.state.writes >= self.bounds.writes || !self.has_fallen(&me) {
-            return;
-        }
-        let Some(seen) = me.seen else { return };
-        let needs = if self.has(Mistake::RepairWithPromiseQuorum) { Needs::PromiseQuorum } else { Needs::Majority };
-        self.step(|next| {
-            next.put_back(broker, epoch, seen.voters);
-            // It does not know yet.
-            next.brokers[broker].seen = me.seen;
-            next.brokers[broker].pending = me.pending;
-        });
-        self.step(|next| {
-            next.put_back(broker, epoch, seen.voters);
-            let lease = next.lease.expect("it was put back");
-            next.begin(broker, lease, needs);
-        });
-    }
-
-    /// Without a live controller: all members of all voter sets that it and they know of are asked.
-    fn recover(&mut self, broker: usize) {
-        let me = self.state.brokers[broker];
-        let Some(seen) = me.seen else { return };
-        if self.bounds.falls == 0 || !self.has_fallen(&me) {
-            return;
-        }
-        let answer = |folder: usize| {
-            let broker = self.state.broker_of(folder).filter(|broker| self.is_alive(*broker))?;
-            Some(self.state.brokers[broker])
-        };
-        let order = |lease: &Lease| (lease.epoch, lease.sequence);
-        let mut members = seen.voters | me.pending.map_or(0, |(_, voters)| voters);
-        let mut newest = seen;
-        let mut epoch = me.promised.0.max(seen.epoch).max(self.state.lease.map_or(0, |lease| lease.epoch));
-        loop {
-            let before = members;
-            for folder in (0..2 * MAX_BROKERS).filter(|folder| before & (1 << folder) != 0) {
-                let Some(theirs) = answer(folder) else {
-                    if self.has(Mistake::RecoveryWithoutAll) {
-                        members &= !(1 << folder);
-                        continue;
-                    }
-                    return; // it waits
-                };
-                if matches!(theirs.role, Role::Controller { .. }) {
-                    return; // it lets that one put the Lease back
-                }
-                epoch = epoch.max(theirs.promised.0);
-                if let Some(theirs_seen) = theirs.seen.filter(|theirs| order(theirs) >= order(&seen)) {
-                    members |= theirs_seen.voters | theirs.pending.map_or(0, |(_, voters)| voters);
-                    newest = if order(&theirs_seen) > order(&newest) { theirs_seen } else { newest };
-                }
-            }
-            if members == before || self.has(Mistake::RecoveryWithoutAll) {
-                break;
-            }
-        }
-        let bit = self.state.bit(broker);
-        epoch += 1;
-        if newest.voters & bit == 0 || epoch > self.bounds.takes {
-            return;
-        }
-        if self.has(Mistake::RecoveryWithoutAll) {
-            members = bit;
-        }
-        self.step(|next| {
-            let me = &mut next.brokers[broker];
-            me.promised = (epoch, broker as u8);
-            let needs = Needs::All(members | bit);
-            me.role = Role::Candidate { epoch, voters: newest.voters, needs, promised: bit, best: me.log };
-        });
-    }
 }
 
 impl State {
@@ -508,25 +408,5 @@ impl State {
         me.seen = Some(lease);
         me.pending = None;
         me.role = Role::Candidate { epoch: lease.epoch, voters: lease.voters, needs, promised: bit, best: me.log };
-    }
-
-    /// The Lease is created anew, or written over whatever stands there.
-    fn put_back(&mut self, broker: usize, epoch: u8, voters: Voters) {
-        let (life, sequence) = if let Some(lease) = self.lease {
-            (lease.life, lease.sequence + 1)
-        } else {
-            self.lives += 1;
-            (self.lives - 1, 0)
-        };
-        let lease = Lease { life, epoch, sequence, holder: Some(broker as u8), voters };
-        self.lease = Some(lease);
-        self.writes += 1;
-        self.brokers[broker].seen = Some(lease);
-        self.brokers[broker].pending = None;
-    }
-
-    /// Two orders of the same requests are one state.
-    fn order_requests(&mut self) {
-        self.requests.sort_by_key(|request| (request.is_none(), *request));
     }
 }

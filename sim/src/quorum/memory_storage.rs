@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use odradek_coordination::Holder;
-use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSets};
+use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSet, VoterSets};
 use odradek_model::{ControllerEpoch, Offset};
 
 /// A record: its epoch and what it says.
@@ -147,7 +147,12 @@ impl QuorumStorage for MemoryStorage {
         Ok(())
     }
 
-    fn append_epoch_record(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<(), Malformed> {
+    fn append_epoch_record(
+        &mut self,
+        epoch: ControllerEpoch,
+        holder: &Holder,
+        _recovered_without: &VoterSet,
+    ) -> Result<(), Malformed> {
         // Two that led one epoch would write different ones.
         let who = holder.incarnation.bytes().fold(u64::from(holder.broker_id.0 as u32), |hash, byte| {
             hash.wrapping_mul(31).wrapping_add(u64::from(byte))

@@ -18,6 +18,7 @@ pub enum Planted {
 
 /// See the module. Chances are per mille of the faults.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "kinds of faults, each there or not")]
 pub struct Profile {
     /// Brokers.
     pub brokers: usize,
@@ -45,8 +46,10 @@ pub struct Profile {
     pub real_log: bool,
     /// Whether folders are emptied.
     pub wipes: bool,
-    /// Whether the Lease is deleted, rolled back and stolen.
+    /// Whether the Lease is deleted and rolled back.
     pub lease_falls: bool,
+    /// Whether strangers write to the Lease.
+    pub foreign_hands: bool,
     /// The mistake.
     pub planted: Option<Planted>,
 }
@@ -69,6 +72,7 @@ impl Profile {
             real_log: random.per_mille(300),
             wipes: random.per_mille(300),
             lease_falls: random.per_mille(300),
+            foreign_hands: random.per_mille(300),
             planted: None,
         };
         match random.between(0, 2) {

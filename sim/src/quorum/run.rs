@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use odradek_coordination::Voter;
 use odradek_coordination::quorum::Input;
 
-use super::world::{Trouble, World};
+use super::lease_api::{ForeignHand, Mending};
+use super::world::{Throttling, Trouble, World};
 use super::{Happening, Profile, Tally, Violation};
 
 /// After healing, so long until a controller leads and commits: a voter's session, a Lease's duration, a back-off, and
@@ -43,6 +44,7 @@ enum Later {
     Mend(Vec<(usize, usize)>),
     LeaseBack,
     LeaseMend(usize),
+    LeaseHolderMended(Mending),
     Kill(usize),
     Trouble(usize, Trouble),
     /// The Lease falls, unless it has to wait so often once more.
@@ -149,6 +151,7 @@ impl Run {
                 self.later(50, 5_000, Later::Start(id));
             }
             Later::LeaseFalls(attempts) => self.lease_falls(attempts),
+            Later::LeaseHolderMended(mending) => self.mend_lease(mending),
             Later::Trouble(id, Trouble::Kill) => {
                 self.world.kill(id);
                 self.later(20, 2_500, Later::Start(id));
@@ -193,7 +196,11 @@ impl Run {
             self.lease_falls(LEASE_FALL_ATTEMPTS);
             return;
         }
-        match self.world.random.between(0, 86) {
+        if self.world.profile.foreign_hands && self.world.random.per_mille(100) {
+            self.foreign_hand();
+            return;
+        }
+        match self.world.random.between(0, 92) {
             0..25 => {
                 self.world.kill(id);
                 let long = self.world.random.per_mille(300);
@@ -222,6 +229,7 @@ impl Run {
             }
             78..83 => self.world.compact(id),
             83..87 if self.world.profile.real_log => self.world.crash_soon(id),
+            87..93 => self.throttle(id),
             _ => {}
         }
     }
@@ -276,9 +284,59 @@ impl Run {
         self.later(50, 5_000, Later::Start(id));
     }
 
-    /// The Lease is deleted, rolled back or stolen, while every broker has seen its present voters.
+    /// The API server refuses the calls of all, or of one broker, for a while.
+    fn throttle(&mut self, id: usize) {
+        let throttling = Throttling {
+            broker: self.world.random.per_mille(400).then_some(id),
+            until: self.world.now + self.world.random.between(500, 12_000),
+            retry_after_ms: self.world.random.pick(&[1_000, 1_000, 2_000, 7_000]),
+        };
+        self.world.tell(|| format!("Lease API throttles: {throttling:?}"));
+        self.world.throttling = Some(throttling);
+    }
+
+    /// A stranger writes to the Lease. A holder that is none of ours stays until somebody sees to it.
+    fn foreign_hand(&mut self) {
+        if self.world.lease.read().is_none() || self.world.lease.is_garbled() {
+            return;
+        }
+        let hand = self.world.random.pick(&[ForeignHand::Steals, ForeignHand::Garbles]);
+        let with_next_epoch = self.world.random.per_mille(500);
+        self.world.tell(|| format!("a stranger {hand:?} the Lease, with the next epoch: {with_next_epoch}"));
+        self.world.tally.note(match (hand, with_next_epoch) {
+            (ForeignHand::Steals, false) => Happening::LeaseStolen,
+            (ForeignHand::Steals, true) => Happening::LeaseStolenWithItsEpoch,
+            (ForeignHand::Garbles, false) => Happening::LeaseGarbled,
+            (ForeignHand::Garbles, true) => Happening::LeaseGarbledWithItsEpoch,
+        });
+        self.world.lease.write_by(hand, with_next_epoch);
+        self.let_watches_see_the_lease();
+        if self.world.lease.is_garbled() {
+            let mending = self.world.random.pick(&[Mending::FormerHolder, Mending::NoHolder, Mending::Stranger]);
+            self.later(100, 15_000, Later::LeaseHolderMended(mending));
+        }
+    }
+
+    fn mend_lease(&mut self, mending: Mending) {
+        if !self.world.lease.is_garbled() {
+            return;
+        }
+        self.world.tell(|| format!("the Lease is mended: {mending:?}"));
+        self.world.tally.note(Happening::LeaseMended);
+        self.world.lease.mend(mending);
+        self.let_watches_see_the_lease();
+    }
+
+    /// A watch shows what a broker can read.
+    fn let_watches_see_the_lease(&mut self) {
+        if let Ok(Some(view)) = self.world.lease.get() {
+            self.world.let_watches_see(&view);
+        }
+    }
+
+    /// The Lease is deleted or rolled back, while every broker has seen its present voters.
     fn lease_falls(&mut self, attempts: u32) {
-        let Some(view) = self.world.lease.read() else { return };
+        let Ok(Some(view)) = self.world.lease.get() else { return };
         let voters: BTreeSet<Voter> = view.voters.iter().copied().collect();
         let seen = (0..self.world.brokers.len()).all(|id| {
             let sets = self.world.voter_sets(id);
@@ -294,35 +352,25 @@ impl Run {
             }
             return;
         }
-        match self.world.random.between(0, 3) {
-            0 => {
-                self.world.tell(|| "Lease deleted".to_owned());
-                self.world.tally.note(Happening::LeaseDeleted);
-                self.world.lease.delete();
-            }
-            1 | 2 => {
-                let (steps, same_voters) = (self.world.random.between(1, 8) as usize, self.world.random.per_mille(600));
-                let Some(before) = self.world.lease.roll_back(steps, same_voters) else { return };
-                let after = self.world.lease.read().expect("an earlier state");
-                self.world.tell(|| format!("Lease rolled back by {steps} to {after:?}"));
-                self.world.tally.note(if after.epoch < before.epoch {
-                    Happening::LeaseRolledBackByEpochs
-                } else {
-                    Happening::LeaseRolledBack
-                });
-                if after.voters != before.voters {
-                    self.world.tally.note(Happening::LeaseRolledBackToOtherVoters);
-                }
-            }
-            _ => {
-                self.world.tell(|| "Lease stolen".to_owned());
-                self.world.tally.note(Happening::LeaseStolen);
-                self.world.lease.steal();
+        if self.world.random.per_mille(350) {
+            self.world.tell(|| "Lease deleted".to_owned());
+            self.world.tally.note(Happening::LeaseDeleted);
+            self.world.lease.delete();
+        } else {
+            let (steps, same_voters) = (self.world.random.between(1, 8) as usize, self.world.random.per_mille(600));
+            let Some(before) = self.world.lease.roll_back(steps, same_voters) else { return };
+            let after = self.world.lease.read().expect("an earlier state");
+            self.world.tell(|| format!("Lease rolled back by {steps} to {after:?}"));
+            self.world.tally.note(if after.epoch < before.epoch {
+                Happening::LeaseRolledBackByEpochs
+            } else {
+                Happening::LeaseRolledBack
+            });
+            if after.voters != before.voters {
+                self.world.tally.note(Happening::LeaseRolledBackToOtherVoters);
             }
         }
-        if let Some(view) = self.world.lease.read() {
-            self.world.let_watches_see(&view);
-        }
+        self.let_watches_see_the_lease();
         // Half of the time nobody is left who could put it back.
         if self.world.random.per_mille(500) {
             for id in 0..self.world.brokers.len() {
@@ -341,6 +389,9 @@ impl Run {
         self.world.cut.clear();
         self.world.lease_away = false;
         self.world.lease_cut.clear();
+        self.world.throttling = None;
+        let mending = self.world.random.pick(&[Mending::FormerHolder, Mending::NoHolder]);
+        self.mend_lease(mending);
         self.later.clear();
         let n = self.world.brokers.len();
         for id in 0..n {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use odradek_coordination::Holder;
-use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSets};
+use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSet, VoterSets};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
 use odradek_metadata::records::TopicRecord;
 use odradek_metadata::{Image, MetadataBatch, MetadataLog, Record};
@@ -241,7 +241,7 @@ impl QuorumStorage for Storage {
             Self::Log(storage) => {
                 let topic = |number: &u64| {
                     let id = Bytes::copy_from_slice(&(u128::from(*number) + 1).to_be_bytes());
-                    Record::from(TopicRecord { id, name: format!("topic-{number}") })
+                    Record::from(TopicRecord { id, name: format!("topic-{number}"), ..TopicRecord::default() })
                 };
                 storage.log.append(epoch, &records.iter().map(topic).collect::<Vec<_>>())?;
                 Ok(())
@@ -249,10 +249,15 @@ impl QuorumStorage for Storage {
         }
     }
 
-    fn append_epoch_record(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<(), StoreError> {
+    fn append_epoch_record(
+        &mut self,
+        epoch: ControllerEpoch,
+        holder: &Holder,
+        recovered_without: &VoterSet,
+    ) -> Result<(), StoreError> {
         match self {
-            Self::Memory(memory) => never(memory.append_epoch_record(epoch, holder)),
-            Self::Log(storage) => Ok(storage.log.append_epoch_record(epoch, holder)?),
+            Self::Memory(memory) => never(memory.append_epoch_record(epoch, holder, recovered_without)),
+            Self::Log(storage) => Ok(storage.log.append_epoch_record(epoch, holder, recovered_without)?),
         }
     }
 

@@ -34,6 +34,8 @@ happenings! {
     Resigned,
     /// A folder was emptied.
     FolderEmptied,
+    /// A broker whose folder was emptied became a voter again, with its new folder.
+    EmptiedFolderVotesAgain,
     /// Links were cut.
     LinksCut,
     /// A message was lost at random.
@@ -46,6 +48,10 @@ happenings! {
     LeaseApiAway,
     /// The Lease API was cut off from one broker.
     LeaseApiCutOff,
+    /// The Lease API refused a call for throttling.
+    LeaseThrottled,
+    /// A driver made such a call again after the time it was asked to wait.
+    LeaseCallRepeated,
     /// An answer of the Lease API to a read was lost.
     LeaseReadLost,
     /// A write of the Lease landed whose outcome its writer was told to be unknown.
@@ -66,6 +72,16 @@ happenings! {
     LeaseRolledBackToOtherVoters,
     /// A stranger wrote itself into the Lease.
     LeaseStolen,
+    /// As above, and raised the epoch.
+    LeaseStolenWithItsEpoch,
+    /// A stranger wrote a holder into the Lease that is none of ours.
+    LeaseGarbled,
+    /// As above, and raised the epoch.
+    LeaseGarbledWithItsEpoch,
+    /// Somebody put a proper holder, or none, into a Lease that was garbled.
+    LeaseMended,
+    /// A read of the Lease found a holder that is none of ours.
+    LeaseFoundMalformed,
     /// A broker took a deleted or rolled back Lease for what it is.
     LeaseFoundFallen,
     /// A controller put the Lease back.

@@ -2,13 +2,17 @@
 //! Brokers, network, Lease API and time of a run, and how effects of members become events. Knows no faults' reasons:
 //! [`super::run`] decides what breaks when.
 
+mod lease_calls;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use lease_calls::LeaseRequest;
+pub(super) use lease_calls::Throttling;
 use odradek_coordination::quorum::{
-    AppendError, Effect, Input, KnownBroker, LeaseCall, MemberRole, MemberStatus, Message, QuorumMember,
-    QuorumSettings, QuorumStorage, VoterSets,
+    AppendError, Effect, Input, KnownBroker, MemberStatus, Message, QuorumMember, QuorumSettings, QuorumStorage,
+    VoterSets,
 };
-use odradek_coordination::{Holder, LeaseChange, LeaseView, Voter, WriteOutcome};
+use odradek_coordination::{Holder, Voter};
 use odradek_disk::Outage;
 use odradek_model::{BrokerId, DirectoryId, Offset};
 use uuid::Uuid;
@@ -16,9 +20,6 @@ use uuid::Uuid;
 use super::store::{Storage, Store};
 use super::{Happening, LeaseApi, Oracle, Planted, Profile, Tally, Violation};
 use crate::Random;
-
-/// A driver's deadline for a call of the Lease.
-const LEASE_DEADLINE_MS: u64 = 1_000;
 
 /// A process of a broker.
 #[derive(Debug)]
@@ -85,19 +86,7 @@ enum Event {
         boot: u64,
         target: usize,
     },
-    LeaseReadArrives {
-        broker: usize,
-        boot: u64,
-        call: LeaseCall,
-    },
-    LeaseWriteArrives {
-        broker: usize,
-        boot: u64,
-        call: LeaseCall,
-        base: Option<LeaseView>,
-        change: LeaseChange,
-        answered: bool,
-    },
+    LeaseCallArrives(LeaseRequest),
     Wake {
         broker: usize,
         boot: u64,
@@ -118,6 +107,7 @@ pub(super) struct World {
     pub(super) lease_away: bool,
     /// Brokers that cannot reach the Lease API.
     pub(super) lease_cut: BTreeSet<usize>,
+    pub(super) throttling: Option<Throttling>,
     pub(super) healed: bool,
     pub(super) violation: Option<Violation>,
     /// What happened, if wanted; else only its hash.
@@ -146,6 +136,7 @@ impl World {
             cut: BTreeSet::new(),
             lease_away: false,
             lease_cut: BTreeSet::new(),
+            throttling: None,
             healed: false,
             violation: None,
             story: tell.then(Vec::new),
@@ -418,116 +409,7 @@ impl World {
                     && !self.cut.contains(&(target, broker));
                 self.give(broker, boot, Input::Probed(BrokerId(target as i32), reached));
             }
-            Event::LeaseReadArrives { broker, boot, call } => {
-                let away = self.lease_away || self.lease_cut.contains(&broker);
-                let lost = away || self.is_lease_answer_lost();
-                if lost {
-                    self.tally.note(Happening::LeaseReadLost);
-                }
-                let (after, outcome) = if lost {
-                    (LEASE_DEADLINE_MS, Err("no answer".to_owned()))
-                } else {
-                    (self.random.between(1, 10), Ok(self.lease.read()))
-                };
-                self.schedule(after, Event::Input { broker, boot, input: Input::LeaseRead(call, outcome) });
-            }
-            Event::LeaseWriteArrives { broker, boot, call, base, change, answered } => {
-                self.lease_write_arrives(broker, boot, call, base.as_ref(), &change, answered);
-            }
-        }
-    }
-
-    fn is_lease_answer_lost(&mut self) -> bool {
-        let chance = if self.healed { 0 } else { self.profile.lease_loss };
-        self.random.per_mille(chance)
-    }
-
-    fn lease_write_arrives(
-        &mut self,
-        broker: usize,
-        boot: u64,
-        call: LeaseCall,
-        base: Option<&LeaseView>,
-        change: &LeaseChange,
-        answered: bool,
-    ) {
-        if self.lease_away {
-            return;
-        }
-        let outcome = self.lease.write(base, change);
-        self.note_write(broker, base, change, &outcome, answered);
-        self.mix(u64::from(matches!(outcome, WriteOutcome::Written(_))));
-        if let WriteOutcome::Written(view) = &outcome {
-            let view = view.clone();
-            self.tell(|| {
-                let voters: Vec<_> = view.voters.iter().map(|voter| voter.broker_id.0).collect();
-                format!(
-                    "Lease {} epoch {} sequence {} holder {:?} voters {voters:?}",
-                    view.uid,
-                    view.epoch,
-                    view.sequence,
-                    view.holder.as_ref().map(ToString::to_string)
-                )
-            });
-            self.let_watches_see(&view);
-            let taken = base.is_none_or(|base| base.epoch < change.epoch);
-            if taken && !self.healed && self.random.per_mille(self.profile.aimed) {
-                let trouble = self.random.pick(&[Trouble::Kill, Trouble::Pause, Trouble::CutOff]);
-                let after = self.random.between(1, 25);
-                self.troubles.push((after, broker, trouble));
-            }
-        }
-        if answered {
-            let after = self.random.between(1, 10);
-            self.schedule(after, Event::Input { broker, boot, input: Input::LeaseWritten(call, Ok(outcome)) });
-        }
-    }
-
-    fn note_write(
-        &mut self,
-        broker: usize,
-        base: Option<&LeaseView>,
-        change: &LeaseChange,
-        outcome: &WriteOutcome,
-        answered: bool,
-    ) {
-        if !matches!(outcome, WriteOutcome::Written(_)) {
-            self.tally.note(Happening::LeaseWriteRefused);
-            return;
-        }
-        if !answered {
-            self.tally.note(Happening::LeaseWriteLandedUnseen);
-        }
-        if let Some(status) = self.status(broker).filter(|status| status.lease_is_fallen) {
-            let repaired = status.role == MemberRole::Controller;
-            self.tally.note(if repaired { Happening::LeaseRepaired } else { Happening::LeaseRecovered });
-            return;
-        }
-        let Some(base) = base.filter(|base| base.voters != change.voters && !base.voters.is_empty()) else { return };
-        let added = change.voters.len() > base.voters.len();
-        self.tally.note(if added { Happening::VoterAdded } else { Happening::VoterDropped });
-        if !answered {
-            self.tally.note(Happening::VoterChangeLandedUnseen);
-        }
-    }
-
-    /// Watches tell it soon, late or never.
-    pub(super) fn let_watches_see(&mut self, view: &LeaseView) {
-        for id in 0..self.brokers.len() {
-            if self.lease_cut.contains(&id) {
-                continue;
-            }
-            let roll = if self.healed { 500 } else { self.random.between(0, 999) };
-            let after = match roll {
-                0..50 => {
-                    self.tally.note(Happening::WatchMissed);
-                    continue;
-                }
-                50..100 => self.random.between(500, 5_000),
-                _ => self.random.between(1, 30),
-            };
-            let boot = self.brokers[id].boot;
-            self.schedule(after, Event::Input { broker: id, boot, input: Input::LeaseSeen(view.clone()) });
+            Event::LeaseCallArrives(request) => self.lease_call_arrives(request),
         }
     }
 
@@ -585,10 +467,7 @@ impl World {
                 let after = self.random.between(1, 20);
                 self.schedule(after, Event::ProbeArrives { broker: id, boot, target: target.0 as usize });
             }
-            Effect::ReadLease(call) => {
-                let after = self.random.between(1, 10);
-                self.schedule(after, Event::LeaseReadArrives { broker: id, boot, call });
-            }
+            Effect::ReadLease(call) => self.read_lease(id, boot, call),
             Effect::WriteLease { call, base, change } => self.write_lease(id, boot, call, base, change),
             Effect::Committed(end) => self.committed(id, end),
             Effect::Leading { epoch, .. } => {
@@ -654,46 +533,6 @@ impl World {
             self.schedule(again, Event::Deliver { from, from_boot, to, message: message.clone() });
         }
         self.schedule(after, Event::Deliver { from, from_boot, to, message });
-    }
-
-    fn write_lease(&mut self, broker: usize, boot: u64, call: LeaseCall, base: Option<LeaseView>, change: LeaseChange) {
-        let away = self.lease_away || self.lease_cut.contains(&broker);
-        if away && self.random.per_mille(500) {
-            let input = Input::LeaseWritten(call, Err("connection refused".to_owned()));
-            self.schedule(1, Event::Input { broker, boot, input });
-            return;
-        }
-        let changes_voters = base.as_ref().is_some_and(|base| base.voters != change.voters && !base.voters.is_empty());
-        if changes_voters && !away && !self.healed && self.random.per_mille(self.profile.aimed) {
-            let input = Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("no answer in time".to_owned())));
-            self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input });
-            let (lands, hits) = (self.random.between(100, 4_000), self.random.between(0, 2_500));
-            self.schedule(lands, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: false });
-            self.troubles.push((hits, broker, Trouble::CutOff));
-            return;
-        }
-        if away || self.is_lease_answer_lost() {
-            let input = Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("no answer in time".to_owned())));
-            self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input });
-            // It may land all the same, perhaps long after.
-            if self.random.per_mille(600) {
-                let after = if self.random.per_mille(500) {
-                    self.random.between(1, 50)
-                } else {
-                    self.random.between(500, 15_000)
-                };
-                self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: false });
-            }
-            return;
-        }
-        let after = self.random.between(1, 15);
-        if self.lease_away {
-            return;
-        }
-        self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: true });
-        // The driver's own deadline, should the API go away before it arrives; a second outcome is ignored.
-        let input = Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("no answer in time".to_owned())));
-        self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input });
     }
 }
 

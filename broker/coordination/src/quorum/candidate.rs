@@ -80,9 +80,12 @@ impl<S: QuorumStorage> QuorumMember<S> {
         self.hear_of(&Promise { epoch: view.epoch, holder: Some(me) });
         self.fetching.restart(self.now);
         self.lease.renew_at = self.now + self.settings.renew_interval_ms;
+        let voters: VoterSet = view.voters.iter().copied().collect();
+        // A recovery without them took the Lease, and may have ended before its epoch record was committed.
+        let recovered_without = if voters.is_disjoint(&self.gone) { self.gone.clone() } else { VoterSet::new() };
         self.role = Role::Candidate(Candidate {
             epoch: view.epoch,
-            voters: view.voters.iter().copied().collect(),
+            voters,
             rule,
             promises: BTreeMap::new(),
             source: None,
@@ -90,7 +93,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             ask_at: self.now,
             progress_at: self.now,
             lease_base: None,
-            recovered_without: BTreeSet::new(),
+            recovered_without,
         });
     }
 
@@ -264,7 +267,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         let recovered_without = candidate.recovered_without.clone();
         let epoch_start = self.storage.position().end;
         let me = self.me.clone();
-        let outcome = self.storage.append_epoch_record(epoch, &me);
+        let outcome = self.storage.append_epoch_record(epoch, &me, &recovered_without);
         if self.stored(outcome).is_none() {
             self.give_up("the epoch record could not be appended");
             return;

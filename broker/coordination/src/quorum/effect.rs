@@ -44,7 +44,7 @@ pub enum Input {
     /// A clean stop: hand the Lease over.
     Resign,
     /// An administrator's word that these voters are gone for good: recovery no longer waits for them (rule 10). What
-    /// only they had may be lost.
+    /// only they had may be lost. The empty set takes the word back.
     RecoverWithout(BTreeSet<Voter>),
 }
 
@@ -70,9 +70,8 @@ pub enum Effect {
     Probe(BrokerId),
     /// Records below this offset are committed and on this disk: apply them to the image.
     Committed(Offset),
-    /// The broker is controller: its epoch record, and so all of its log, is committed. After `recovered_without`
-    /// somebody, the controller must also raise leader epochs, broker epochs and producer ids and treat every replica
-    /// as unclean (rule 10).
+    /// The broker is controller: its epoch record, and so all of its log, is committed. With `recovered_without` the
+    /// record also raised leader epochs, broker epochs and producer ids, and every replica counts as unclean (rule 10).
     Leading {
         /// Since this epoch.
         epoch: ControllerEpoch,

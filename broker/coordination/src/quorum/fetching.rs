@@ -189,8 +189,13 @@ impl<S: QuorumStorage> QuorumMember<S> {
             FetchOutcome::Batches(batches) => self.append_fetched(&batches),
             FetchOutcome::Diverging(theirs) => self.cut_diverging(theirs),
             FetchOutcome::TakeSnapshot { position, bytes } => {
-                if bytes == 0 || bytes > self.settings.max_snapshot_bytes || position.end < self.commit_end {
+                if bytes == 0 || bytes > self.settings.max_snapshot_bytes {
                     warn!(broker = %from, bytes, end = position.end, "a snapshot that cannot be right was not taken");
+                    return false;
+                }
+                if position.end <= self.commit_end {
+                    // It is offered at or below the own end only if its last epoch is above all of the own log.
+                    self.contradicted(&format!("has a snapshot up to {} in epoch {}", position.end, position.epoch));
                     return false;
                 }
                 info!(broker = %from, bytes, end = position.end, "fetching a snapshot of the metadata");
@@ -236,12 +241,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
         let cut = ours.end.min(theirs.end);
         let position = self.storage.position();
         if cut < self.commit_end || cut < self.storage.start().end {
-            let committed = self.commit_end;
-            self.stop(format!(
-                "the metadata log of the controller ends its epoch {} at {}, but {committed} records are committed \
-                 here: one of the two lost records that counted",
-                theirs.epoch, theirs.end,
-            ));
+            self.contradicted(&format!("ends its epoch {} at {}", theirs.epoch, theirs.end));
             return false;
         }
         if cut >= position.end {
@@ -250,7 +250,19 @@ impl<S: QuorumStorage> QuorumMember<S> {
         }
         info!(from = position.end, to = cut, "cutting the end of the metadata log, which was never committed");
         let outcome = self.storage.truncate_to(cut);
-        self.stored(outcome).is_some()
+        let done = self.stored(outcome).is_some();
+        let end = self.storage.position().end;
+        assert!(!done || (self.commit_end..=cut).contains(&end), "cut to {end} instead of {cut}, {}", self.commit_end);
+        done
+    }
+
+    /// What the log that is to be followed says cannot be, if what is committed here was: nothing is cut.
+    fn contradicted(&mut self, theirs: &str) {
+        let committed = self.commit_end;
+        self.stop(format!(
+            "the metadata log of the controller {theirs}, but {committed} records are committed here: one of the two lost \
+             records that counted"
+        ));
     }
 
     pub(super) fn snapshot_part(&mut self, sender: &Holder, request: RequestId, part: &SnapshotPart) {

@@ -121,6 +121,8 @@ pub struct QuorumMember<S: QuorumStorage> {
     pub(super) resignation: Resignation,
     /// Voters that an administrator declared gone.
     pub(super) gone: BTreeSet<Voter>,
+    /// Who was last said to be missing for a recovery.
+    pub(super) said_missing: BTreeSet<Voter>,
     pub(super) effects: Vec<Effect>,
     next_request: RequestId,
     stopped: bool,
@@ -158,6 +160,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             image_is_loaded: false,
             resignation: Resignation::No,
             gone: BTreeSet::new(),
+            said_missing: BTreeSet::new(),
             effects: Vec::new(),
             next_request,
             stopped: false,
@@ -194,10 +197,14 @@ impl<S: QuorumStorage> QuorumMember<S> {
             Input::Probed(broker, alive) => self.probed(broker, alive),
             Input::Resign => self.resign(),
             Input::RecoverWithout(gone) => {
-                warn!(
-                    ?gone,
-                    "recovering the metadata without these voters, as ordered: what only they had may be lost"
-                );
+                if !gone.is_empty() {
+                    let voters: Vec<_> = gone.iter().map(ToString::to_string).collect();
+                    warn!(
+                        voters = voters.join(", "),
+                        "if the metadata are to be recovered, then without these voters, as ordered: what only they had \
+                         may be lost"
+                    );
+                }
                 self.gone = gone;
             }
         }

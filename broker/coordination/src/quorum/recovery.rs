@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::VoterSet;
 use super::lease_knowledge::InPlaceOfLease;
@@ -89,6 +89,9 @@ impl<S: QuorumStorage> QuorumMember<S> {
             .collect();
         let enough = self.planted.has(PlantedBug::RecoveryWithoutAll);
         if !missing.is_empty() && !enough {
+            if now >= over_at - self.settings.request_timeout_ms {
+                self.say_missing(&missing);
+            }
             if self.due(ask_at) {
                 for voter in missing {
                     self.send(voter.broker_id, request, MessageBody::AskStatus);
@@ -127,6 +130,19 @@ impl<S: QuorumStorage> QuorumMember<S> {
             members.retain(|voter| answers.contains_key(voter));
         }
         self.begin_recovery_candidacy(epoch, voters, members, base, without);
+    }
+
+    /// Says whose answers are missing, once each time that others are.
+    fn say_missing(&mut self, missing: &[Voter]) {
+        let missing: VoterSet = missing.iter().copied().collect();
+        if missing != self.said_missing {
+            let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            warn!(
+                voters = names.join(", "),
+                "the controller Lease is missing or older than the metadata, which wait for the answers of these voters"
+            );
+            self.said_missing = missing;
+        }
     }
 
     /// Whether the one with the highest log had its time to go ahead.

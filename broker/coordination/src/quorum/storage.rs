@@ -134,11 +134,18 @@ pub trait QuorumStorage {
     /// Its own.
     fn append(&mut self, epoch: ControllerEpoch, records: &Self::Records) -> Result<(), Self::Error>;
 
-    /// Appends the record by which a controller begins its epoch (rule 4).
+    /// Appends the record by which a controller begins its epoch (rule 4). `recovered_without` are the voters that an
+    /// administrator declared gone, if it begins without them: the record says so, and what that asks of the metadata
+    /// (rule 10) is committed with it or not at all.
     ///
     /// # Errors
     /// Its own.
-    fn append_epoch_record(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<(), Self::Error>;
+    fn append_epoch_record(
+        &mut self,
+        epoch: ControllerEpoch,
+        holder: &Holder,
+        recovered_without: &VoterSet,
+    ) -> Result<(), Self::Error>;
 
     /// Appends batches of another broker, which follow this log without a gap. One write and one fsync, so its bytes
     /// are bounded by [`super::QuorumSettings::max_answer_bytes`] or one batch.

@@ -288,7 +288,23 @@ fn hostile_batches_are_not_taken_and_a_contradiction_stops_the_process() {
     assert_eq!(bench.member.status().commit_end, 2);
     answer(&mut bench, 2, FetchOutcome::Diverging(at(1, 1)));
     assert!(matches!(bench.effects.last(), Some(Effect::Stop(reason)) if reason.contains("committed")));
+    assert_eq!(bench.member.storage().position(), at(2, 2), "and nothing is cut");
     bench.drain();
     bench.pass(10_000);
     assert_eq!(bench.drain(), [], "nothing follows");
+}
+
+#[test]
+fn a_snapshot_of_other_records_than_were_committed_stops_the_process() {
+    let mut bench = Bench::new(2, TestStorage::with(promise(3, 2), &[1, 2]));
+    let mut answer = |commit_end, outcome| {
+        let fetches = bench.sent(2).into_iter().filter(|(_, body)| matches!(body, MessageBody::Fetch(_)));
+        let request = fetches.last().expect("a fetch").0;
+        bench.hear(2, request, MessageBody::Fetched(FetchAnswer { controller: promise(3, 2), commit_end, outcome }));
+        bench.pass(300);
+        bench.effects.iter().any(|effect| matches!(effect, Effect::Stop(reason) if reason.contains("committed")))
+    };
+    assert!(!answer(2, FetchOutcome::Batches(vec![])), "now 2 are committed here");
+    assert!(answer(2, FetchOutcome::TakeSnapshot { position: at(3, 2), bytes: 10 }));
+    assert_eq!(bench.member.storage().position(), at(2, 2));
 }

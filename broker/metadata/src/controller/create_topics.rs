@@ -12,6 +12,7 @@ use super::min_in_sync::default_min_in_sync;
 use super::placement::{self, Placer};
 use super::replication_settings::check_replication_settings;
 use super::{ControllerSettings, Decision, manual_assignment};
+use crate::image::{FLUSH_EACH, FLUSH_MESSAGES};
 use crate::records::{TopicRecord, TopicSettingRecord};
 use crate::{Image, Record};
 
@@ -184,7 +185,8 @@ impl Request<'_> {
         let replicas = if topic.assignments.is_empty() { self.place(topic)? } else { self.assigned(topic)? };
         let id = Bytes::copy_from_slice(topic.id.0.as_bytes());
         let mut records: Vec<Record> = Vec::with_capacity(1 + overrides.len() + replicas.len());
-        records.push(TopicRecord { id: id.clone(), name: topic.name.clone() }.into());
+        let always_flushed = overrides.get(FLUSH_MESSAGES).is_some_and(|value| value == FLUSH_EACH);
+        records.push(TopicRecord { id: id.clone(), name: topic.name.clone(), always_flushed }.into());
         for (name, value) in &overrides {
             let (name, value) = (name.clone(), Some(value.clone()));
             records.push(TopicSettingRecord { topic_id: id.clone(), name, value }.into());

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! "May this broker stop now?": the partitions that would suffer, each with the reason. A pure look at an image; a
-//! committed one, so that the answer does not run ahead of what the brokers do.
+//! "May this broker stop now?": the partitions that would suffer, each with the reason. A pure look at an image; as a
+//! command it writes nothing, and is answered once all that it read is committed.
 
-use std::sync::Arc;
-
-use odradek_model::{BrokerId, TopicDefaults};
+use odradek_model::{BrokerId, TopicDefaults, TopicName};
 
 use super::min_in_sync::min_in_sync;
+use super::{ControllerSettings, Decision};
 use crate::{Image, PartitionImage, TopicImage};
+
+/// Partitions that an answer names: what a person reads, in at most 40 kB. The counts are of all.
+pub const MOST_STOP_BLOCKERS: usize = 100;
+
+/// May this broker stop?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MayStop {
+    /// The broker.
+    pub broker_id: BrokerId,
+}
 
 /// What the partition would suffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,18 +40,24 @@ pub enum StopReason {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StopBlocker {
     /// The topic.
-    pub topic: Arc<TopicImage>,
+    pub topic: TopicName,
     /// The index.
     pub partition: i32,
     /// Why.
     pub reason: StopReason,
 }
 
-/// The answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The answer: how many partitions speak against the stop, by reason, and the first of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StopVerdict {
-    /// How many partitions speak against it; 0 is "yes, it may".
-    pub blocking: usize,
+    /// [`StopReason::SoleReplica`].
+    pub sole_replica: usize,
+    /// [`StopReason::LastInSync`].
+    pub last_in_sync: usize,
+    /// [`StopReason::LastEligible`].
+    pub last_eligible: usize,
+    /// [`StopReason::UnderMinInSync`].
+    pub under_min_in_sync: usize,
     /// The first of them.
     pub blockers: Vec<StopBlocker>,
 }
@@ -50,19 +65,35 @@ pub struct StopVerdict {
 impl StopVerdict {
     /// Whether nothing speaks against it.
     pub fn may_stop(&self) -> bool {
-        self.blocking == 0
+        self.blocking() == 0
+    }
+
+    /// How many partitions speak against it.
+    pub fn blocking(&self) -> usize {
+        self.sole_replica + self.last_in_sync + self.last_eligible + self.under_min_in_sync
     }
 }
 
+/// The command: `None` if no such broker is registered.
+pub(super) fn decide(image: &Image, settings: &ControllerSettings, command: MayStop) -> Decision<Option<StopVerdict>> {
+    let verdict = || may_stop(image, &settings.topic_defaults, command.broker_id, MOST_STOP_BLOCKERS);
+    Decision { records: Vec::new(), reply: image.broker(command.broker_id).map(|_| verdict()) }
+}
+
 /// Which partitions would fall under min ISR, lose availability, or lose their last in-sync or eligible replica, if the
-/// broker stopped now; at most `limit` of them are named. A broker that holds nothing, or is not registered, may stop.
+/// broker stopped now; at most `limit` of them are named. A broker that holds nothing may stop.
 pub fn may_stop(image: &Image, defaults: &TopicDefaults, broker: BrokerId, limit: usize) -> StopVerdict {
-    let mut verdict = StopVerdict { blocking: 0, blockers: Vec::new() };
+    let mut verdict = StopVerdict::default();
     for (key, topic, partition) in image.partitions_on(broker) {
         let Some(reason) = reason(topic, partition, defaults, broker) else { continue };
-        verdict.blocking += 1;
+        *match reason {
+            StopReason::SoleReplica => &mut verdict.sole_replica,
+            StopReason::LastInSync => &mut verdict.last_in_sync,
+            StopReason::LastEligible => &mut verdict.last_eligible,
+            StopReason::UnderMinInSync { .. } => &mut verdict.under_min_in_sync,
+        } += 1;
         if verdict.blockers.len() < limit {
-            verdict.blockers.push(StopBlocker { topic: Arc::clone(topic), partition: key.partition, reason });
+            verdict.blockers.push(StopBlocker { topic: topic.name.clone(), partition: key.partition, reason });
         }
     }
     verdict

@@ -43,7 +43,7 @@ pub(super) struct PartitionChange<'a> {
     pub(super) adding: Vec<BrokerId>,
     pub(super) removing: Vec<BrokerId>,
     pub(super) recovering: bool,
-    /// Came back without stop proof, or is gone for good: neither in ISR nor in ELR.
+    /// Came back without stop proof to records that need one, or is gone for good: neither in ISR nor in ELR.
     pub(super) without_proof: Option<BrokerId>,
     /// Its log is lost.
     pub(super) lost_log: Option<BrokerId>,

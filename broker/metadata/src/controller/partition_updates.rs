@@ -37,7 +37,27 @@ pub(super) fn leave_with_losses(
     })
 }
 
+/// The broker's logs of which `is_lost` is true turned out not to hold what they should: there it leaves ISR and ELR.
+pub(super) fn lose_logs(
+    image: &Image,
+    settings: &ControllerSettings,
+    loser: BrokerId,
+    is_lost: impl Fn(PartitionKey) -> bool,
+) -> Changes {
+    on_broker(
+        image,
+        settings,
+        loser,
+        |key, _| is_lost(key),
+        |_, change| {
+            change.isr.retain(|broker| *broker != loser);
+            change.lost_log = Some(loser);
+        },
+    )
+}
+
 /// The broker leaves ISR and ELR: it is not known any more what it holds. Where `is_lost`, its log is known to be gone.
+/// Where every record was forced to the disk before it counted, the broker still holds it, and stays eligible.
 pub(super) fn leave_without_proof(
     image: &Image,
     settings: &ControllerSettings,
@@ -48,8 +68,11 @@ pub(super) fn leave_without_proof(
         partition.isr.contains(&leaving) || partition.elr.contains(&leaving) || is_lost(key)
     };
     on_broker(image, settings, leaving, affected, |key, change| {
-        change.without_proof = Some(leaving);
-        change.lost_log = is_lost(key).then_some(leaving);
+        let is_lost = is_lost(key);
+        let is_on_disk = image.topic_by_id(key.topic).is_some_and(|topic| topic.always_flushed) && !is_lost;
+        change.isr.retain(|broker| *broker != leaving);
+        change.without_proof = (!is_on_disk).then_some(leaving);
+        change.lost_log = is_lost.then_some(leaving);
     })
 }
 

@@ -3,9 +3,10 @@
 //!
 //! A new incarnation begins fenced: it leaves the ISRs of its earlier one, and without stop proof the ELRs as well. It
 //! is unfenced when its heartbeats say that it has applied its own registration, and until then it must not act on any
-//! image: an older one may still name it as leader of what it has lost. At feature level 1 (a cluster of one
-//! broker, without sessions) it is unfenced at once and nothing else changes. Whether a session of another incarnation
-//! is alive is asked of [`Sessions::admit`](super::Sessions::admit) before.
+//! image: an older one may still name it as leader of what it has lost. What its recovery finds damaged it tells by the
+//! same registration once more, before it asks to be unfenced. At feature level 1 (a cluster of one broker, without
+//! sessions) it is unfenced at once and nothing else changes. Whether a session of another incarnation is alive is asked
+//! of [`Sessions::admit`](super::Sessions::admit) before.
 
 use std::collections::BTreeSet;
 
@@ -102,15 +103,22 @@ pub(super) fn decide(
     }
     let before = image.broker(command.broker_id).map(AsRef::as_ref);
     let same_process = before.filter(|before| before.incarnation == command.incarnation);
+    let several = image.feature_level() >= REPLICATION_FEATURE_LEVEL;
     if let Some(registered) = same_process
         && registered.endpoints == command.endpoints
         && registered.rack == command.rack
         && registered.supported_feature_level == command.supported_feature_level
     {
-        // The same request again, its answer having been lost.
-        return Decision { records: Vec::new(), reply: Ok(registered.epoch) };
+        // The same request again, its answer having been lost; or, after its recovery, what that found damaged.
+        if !several {
+            return Decision { records: Vec::new(), reply: Ok(registered.epoch) };
+        }
+        let is_damaged = newly_damaged(image, command);
+        let Changes { records, complete } =
+            partition_updates::lose_logs(image, settings, command.broker_id, is_damaged);
+        let reply = if complete { Ok(registered.epoch) } else { Err(RegisterBrokerError::HandingOver) };
+        return Decision { records, reply };
     }
-    let several = image.feature_level() >= REPLICATION_FEATURE_LEVEL;
     let mut records = Vec::new();
     if several && same_process.is_none() {
         let Changes { records: changes, complete } = hand_over(image, settings, before, command);
@@ -189,11 +197,8 @@ fn hand_over(
     before: Option<&BrokerImage>,
     command: &RegisterBroker,
 ) -> Changes {
-    let damaged: BTreeSet<PartitionKey> = command.damaged_logs.iter().copied().collect();
-    let newly_lost = |key: PartitionKey| {
-        image.partition(key).is_some_and(|partition| !partition.lost_logs.contains(&command.broker_id))
-    };
-    let is_damaged = |key: PartitionKey| damaged.contains(&key) && newly_lost(key);
+    let newly_lost = |key| is_newly_lost(image, command, key);
+    let is_damaged = newly_damaged(image, command);
     match logs_after_stop(settings, before, command) {
         LogsAfterStop::Proven => partition_updates::leave_with_losses(image, settings, command.broker_id, is_damaged),
         LogsAfterStop::Unproven => {
@@ -201,6 +206,16 @@ fn hand_over(
         }
         LogsAfterStop::Lost => partition_updates::leave_without_proof(image, settings, command.broker_id, newly_lost),
     }
+}
+
+fn is_newly_lost(image: &Image, command: &RegisterBroker, key: PartitionKey) -> bool {
+    image.partition(key).is_some_and(|partition| !partition.lost_logs.contains(&command.broker_id))
+}
+
+/// Whether a log is among the damaged ones, and not known to be.
+fn newly_damaged(image: &Image, command: &RegisterBroker) -> impl Fn(PartitionKey) -> bool {
+    let damaged: BTreeSet<PartitionKey> = command.damaged_logs.iter().copied().collect();
+    move |key| damaged.contains(&key) && is_newly_lost(image, command, key)
 }
 
 fn check_endpoints(endpoints: &[Endpoint]) -> Result<(), String> {

@@ -8,6 +8,7 @@ mod internal_topics;
 mod may_stop;
 mod partitions;
 mod reassignment;
+mod recovery;
 mod registration;
 mod settings;
 

@@ -10,7 +10,8 @@ pub(super) enum LogsAfterStop {
     /// All there: its clean-shutdown marker is of its last registration, or folder and kernel are the same as then, so
     /// that a killed process has lost nothing that it had written.
     Proven,
-    /// The same folder, but the kernel may have lost what was not yet on disk.
+    /// The same folder, but the kernel may have lost what was not yet on disk: all but what topics that force each record
+    /// to the disk have.
     Unproven,
     /// Another folder, or no earlier registration to compare with.
     Lost,

@@ -11,8 +11,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
-    BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,
-    SUPPORTED_FEATURE_LEVEL, TopicImage,
+    BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, FLUSH_EACH, FLUSH_MESSAGES, Image, PartitionImage,
+    PartitionKey, SUPPORTED_FEATURE_LEVEL, TopicImage,
 };
 use crate::records::{
     BrokerChangeRecord, BrokerSettingRecord, ClusterRecord, ControllerChangeRecord, PartitionRecord, ProducerIdsRecord,
@@ -89,6 +89,9 @@ impl Image {
             epoch: record.controller_epoch,
         }));
         self.keep_unknown("ControllerChange", "", unknown);
+        if !record.recovered_without.is_empty() {
+            self.recover();
+        }
     }
 
     fn cluster(&mut self, record: &ClusterRecord, unknown: &Bytes) -> Result<(), ApplyError> {
@@ -207,6 +210,7 @@ impl Image {
             id,
             partitions: Vec::new(),
             overrides: Arc::default(),
+            always_flushed: record.always_flushed,
             unknown: unknown.clone(),
         };
         self.topics.insert_mut(id, Arc::new(topic));
@@ -279,7 +283,10 @@ impl Image {
             Some(value) => overrides.insert(record.name.clone(), value.clone()),
             None => overrides.remove(&record.name),
         };
-        Arc::make_mut(&mut topic).overrides = Arc::new(overrides);
+        let changed = Arc::make_mut(&mut topic);
+        changed.overrides = Arc::new(overrides);
+        // Once is enough: when it changed back, and what each replica wrote meanwhile, nobody knows any more.
+        changed.always_flushed &= record.name != FLUSH_MESSAGES || record.value.as_deref() == Some(FLUSH_EACH);
         let unknown = if record.value.is_some() { unknown } else { &Bytes::new() };
         self.keep_unknown("TopicSetting", &setting_key(topic.id, &record.name), unknown);
         self.topics.insert_mut(topic.id, topic);

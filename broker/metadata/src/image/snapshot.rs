@@ -21,6 +21,8 @@ impl Image {
                 controller_epoch: controller.epoch,
                 broker_id: controller.broker_id.0,
                 incarnation: controller.incarnation.clone(),
+                // What it did stands in the other records.
+                recovered_without: Vec::new(),
             };
             records.push(singleton("ControllerChange", record.into()));
         }
@@ -79,7 +81,11 @@ impl Image {
 
     fn topic_records(&self, topic: &TopicImage, records: &mut Vec<Record>) {
         let id = Bytes::copy_from_slice(topic.id.0.as_bytes());
-        let record = Record::from(TopicRecord { id: id.clone(), name: topic.name.to_string() });
+        let record = Record::from(TopicRecord {
+            id: id.clone(),
+            name: topic.name.to_string(),
+            always_flushed: topic.always_flushed,
+        });
         records.push(Record { unknown: topic.unknown.clone(), ..record });
         for (name, value) in topic.overrides.as_ref() {
             let record = TopicSettingRecord { topic_id: id.clone(), name: name.clone(), value: Some(value.clone()) };

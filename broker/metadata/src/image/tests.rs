@@ -21,7 +21,7 @@ fn topic_id(byte: u8) -> TopicId {
 }
 
 fn topic(byte: u8, name: &str) -> Record {
-    TopicRecord { id: id(byte), name: name.into() }.into()
+    TopicRecord { id: id(byte), name: name.into(), ..TopicRecord::default() }.into()
 }
 
 fn partition(topic: u8, partition: i32, leader_epoch: i32) -> Record {
@@ -109,7 +109,7 @@ fn records_that_do_not_fit_change_nothing() {
         topic(1, "other"),
         topic(2, "a"),
         topic(3, "bad name"),
-        TopicRecord { id: Bytes::from_static(b"short"), name: "c".into() }.into(),
+        TopicRecord { id: Bytes::from_static(b"short"), name: "c".into(), ..TopicRecord::default() }.into(),
         partition(1, 2, 3),
         partition(1, -1, 3),
         partition(1, 0, 2),
@@ -244,7 +244,15 @@ fn unknown_fields_survive_a_snapshot() {
     let unknown = Bytes::from_static(&[0xf8, 0x06, 0x05]);
     let with = |record: Record| Record { unknown: unknown.clone(), ..record };
     let records = [
-        with(ControllerChangeRecord { controller_epoch: 3, broker_id: 1, incarnation: "x".into() }.into()),
+        with(
+            ControllerChangeRecord {
+                controller_epoch: 3,
+                broker_id: 1,
+                incarnation: "x".into(),
+                ..ControllerChangeRecord::default()
+            }
+            .into(),
+        ),
         with(ClusterRecord { cluster_id: "c".into() }.into()),
         with(FeatureLevelRecord { level: 1 }.into()),
         with(broker(1, 7)),

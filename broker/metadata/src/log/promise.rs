@@ -53,6 +53,14 @@ pub(super) fn write(disk: &dyn Disk, dir: &Path, promise: &Promise) -> Result<()
     write_file_durably(disk, &path(dir), &bytes)
 }
 
+/// What stands in the promise file of a folder, without opening the log.
+///
+/// # Errors
+/// [`MetadataLogError`]: the disk, or a file that is missing or damaged.
+pub fn read_promise(disk: &dyn Disk, dir: &Path) -> Result<Promise, MetadataLogError> {
+    read(disk, dir)
+}
+
 pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Promise, MetadataLogError> {
     let path = path(dir);
     let corrupt =

@@ -89,7 +89,8 @@ impl MetadataLog {
     /// into `max_bytes`.
     ///
     /// # Errors
-    /// Disk errors; [`MetadataLogError::Corrupt`] for bytes that are damaged by now, or if no batch begins there.
+    /// Disk errors; [`MetadataLogError::Corrupt`] for bytes that are damaged by now; [`MetadataLogError::Received`] if no
+    /// batch begins there: the offset is another broker's word.
     ///
     /// # Panics
     /// If the offset is below [`Self::start`].
@@ -135,7 +136,7 @@ impl MetadataLog {
             let (len, base_offset, end_offset) = (batch.len(), batch.base_offset, batch.end_offset());
             if base_offset >= from {
                 if batches.is_empty() && base_offset != from {
-                    return Err(corrupt("no batch begins where another broker's log ends"));
+                    return Err(MetadataLogError::Received(format!("no batch begins at {from}, where it ends")));
                 }
                 if !batches.is_empty() && len > left {
                     break;

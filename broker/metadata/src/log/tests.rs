@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The log on a disk that crashes at every call, loses what was not synced, rots and fills up.
 
+mod positions;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ pub(super) fn arc(disk: &SimulatedDisk) -> Arc<dyn Disk> {
 /// The record that stands at an offset; any other would be told apart.
 fn record(offset: i64) -> Record {
     let id = Bytes::copy_from_slice(&(offset as u128 + 1).to_be_bytes());
-    TopicRecord { id, name: format!("topic-{offset}") }.into()
+    TopicRecord { id, name: format!("topic-{offset}"), ..TopicRecord::default() }.into()
 }
 
 pub(super) fn records(from: i64, count: i64) -> Vec<Record> {

@@ -13,4 +13,9 @@ pub struct ControllerChangeRecord {
     /// The process of that broker: `holderIdentity` is `<broker id>/<incarnation>`.
     #[prost(string, tag = "3")]
     pub incarnation: String,
+    /// Voters of the metadata log, as in the Lease, that an administrator declared gone for good and without whom this
+    /// epoch began; mostly none. What only they had of the log is lost, so the record also raises all epochs and makes
+    /// every replica unclean (`image/recover.rs`).
+    #[prost(string, repeated, tag = "4")]
+    pub recovered_without: Vec<String>,
 }

@@ -10,7 +10,13 @@ fn id(byte: u8) -> Bytes {
 fn one_of_each() -> Vec<Record> {
     let endpoint = EndpointRecord { listener: "PLAIN".into(), host: "h".into(), port: 9092, security_protocol: 0 };
     vec![
-        ControllerChangeRecord { controller_epoch: 7, broker_id: 1, incarnation: "abc".into() }.into(),
+        ControllerChangeRecord {
+            controller_epoch: 7,
+            broker_id: 1,
+            incarnation: "abc".into(),
+            recovered_without: vec!["2:x".into()],
+        }
+        .into(),
         ClusterRecord { cluster_id: "c".into() }.into(),
         FeatureLevelRecord { level: 1 }.into(),
         RegisterBrokerRecord {
@@ -28,7 +34,7 @@ fn one_of_each() -> Vec<Record> {
             supported_feature_level: 2,
         }
         .into(),
-        TopicRecord { id: id(3), name: "t".into() }.into(),
+        TopicRecord { id: id(3), name: "t".into(), always_flushed: true }.into(),
         TopicSettingRecord { topic_id: id(3), name: "retention.ms".into(), value: Some("1".into()) }.into(),
         PartitionRecord {
             topic_id: id(3),

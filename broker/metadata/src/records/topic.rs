@@ -10,4 +10,8 @@ pub struct TopicRecord {
     /// The topic's name.
     #[prost(string, tag = "2")]
     pub name: String,
+    /// Every record of it is forced to the disk before it counts (`flush.messages=1`), and has been since the topic's birth:
+    /// so a loss of power costs a replica nothing that it has acknowledged.
+    #[prost(bool, tag = "3")]
+    pub always_flushed: bool,
 }

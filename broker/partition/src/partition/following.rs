@@ -54,6 +54,11 @@ impl Partition {
         step
     }
 
+    /// Whether this is the replica's present question: the answer to another means nothing.
+    pub fn awaits(&self, plan: &FetchPlan) -> bool {
+        matches!(&self.role, Role::Follower(follower) if follower.asked == Some(FollowerStep::Fetch(*plan)))
+    }
+
     /// Acts on the answer to a fetch. After an error the caller waits `replica.fetch.backoff.ms` before the next step.
     pub fn fetch_answered(&mut self, plan: &FetchPlan, answer: FetchAnswer, now_ms: Timestamp) -> Followed {
         let late_is_good = self.planted.has(PlantedBug::LateAnswersTaken);

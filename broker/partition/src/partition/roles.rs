@@ -133,6 +133,25 @@ impl Partition {
         effects
     }
 
+    /// Lets time pass after the metadata of brokers has changed. Besides what [`Self::tick`] does, a follower that is caught
+    /// up and could not join the ISR because it was fenced is proposed now: its next fetch may wait for records.
+    pub fn brokers_changed(&mut self, now: MonotonicTime) -> Vec<Effect> {
+        let mut effects = self.tick(now);
+        let (now, planted, lag) = (self.now, self.planted, self.local.replica_lag_time_max_ms);
+        let (high_watermark, log_end) = (self.high_watermark, self.log.log_end_offset());
+        let Role::Leader(leader) = &mut self.role else {
+            return effects;
+        };
+        let caught_up = leader.followers.iter().filter(|(_, progress)| progress.is_caught_up(log_end, now, lag));
+        let caught_up: Vec<_> = caught_up.map(|(broker, _)| *broker).collect();
+        let mut join = |broker| leader.propose_join(broker, high_watermark, &*self.local.brokers, planted);
+        if let Some(change) = caught_up.into_iter().find_map(&mut join) {
+            effects.push(Effect::ProposeIsr(change));
+            effects.extend(self.advance());
+        }
+        effects
+    }
+
     /// Reports the answer to an ISR change ([`Effect::ProposeIsr`]).
     pub fn isr_answered(&mut self, change: &IsrChange, answer: IsrAnswer) -> Vec<Effect> {
         let planted = self.planted;

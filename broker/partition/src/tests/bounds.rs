@@ -52,6 +52,7 @@ fn no_short_history_loses_or_hides_what_was_committed() {
         ("all in sync", setup(all, 2, MIXED), &[][..], mixed),
         ("one outside", setup(two, 2, MIXED), &[], mixed),
         ("leader alone", setup(one, 1, MIXED), &[], mixed),
+        ("each commits alone", setup(all, 1, Budget { power_losses: 0, ..MIXED }), &[], mixed),
         ("committed, one outside", setup(two, 2, MIXED), &committed, mixed),
         ("committed, all in sync", setup(all, 2, MIXED), &committed, mixed),
         ("death", setup(two, 2, Budget { appends: 1, kills: 1, ..none }), &committed, narrow),
@@ -67,7 +68,7 @@ fn no_short_history_loses_or_hides_what_was_committed() {
 #[test]
 fn no_long_history_loses_or_hides_what_was_committed_and_all_come_right_again() {
     let walks = bound("ODRADEK_REPLICATION_WALKS", 1_000) as u64;
-    for (in_sync, min) in [(&[0, 1, 2][..], 2), (&[0, 1], 2), (&[0], 1), (&[0, 1, 2], 3)] {
+    for (in_sync, min) in [(&[0, 1, 2][..], 2), (&[0, 1], 2), (&[0], 1), (&[0, 1, 2], 1), (&[0, 1, 2], 3)] {
         // A replica that loses records counts on another that has them.
         let power_losses = if min == 1 { 0 } else { ROUGH.power_losses };
         let setup = setup(in_sync, min, Budget { power_losses, ..ROUGH });
@@ -87,6 +88,8 @@ fn find(bug: Option<PlantedBug>, setup: &Setup, prefix: &[Action], walks: u64) -
 #[test]
 fn every_planted_bug_is_found() {
     let rough = setup(&[0, 1], 2, ROUGH);
+    // One may commit alone.
+    let single = setup(&[0, 1, 2], 1, Budget { power_losses: 0, ..ROUGH });
     // Two have a record, the leadership went away and came back, and the leader in between does not know yet. To come
     // that far by chance takes long.
     let moves = setup(&[0, 1, 2], 2, Budget { appends: 1, moves: 2, lags: 1, ..Budget::default() });
@@ -110,6 +113,7 @@ fn every_planted_bug_is_found() {
         (PlantedBug::ProgressKeptOverEpochs, &moves, &fetch_served),
         (PlantedBug::RepeatedMetadataSettles, &rough, &[]),
         (PlantedBug::UnknownOutcomeReverted, &rough, &[]),
+        (PlantedBug::OneWitnessIsEnough, &single, &[]),
     ] {
         let (seed, what) = find(Some(bug), setup, prefix, 20_000);
         // The same seed without the bug is good.

@@ -243,7 +243,7 @@ impl Cluster {
     fn take_metadata(&mut self, id: BrokerId) {
         let seen = self.broker(id).seen;
         let metadata = Arc::clone(&self.history[seen]);
-        *self.broker(id).heard.0.lock().expect("no test panics with it") = Some(Arc::clone(&metadata));
+        let before = self.broker(id).heard.0.lock().expect("no test panics with it").replace(Arc::clone(&metadata));
         let now = self.now;
         self.on(id, |partition| match metadata.leader {
             Some(leader) if leader == id => {
@@ -261,6 +261,10 @@ impl Cluster {
             }
             None => partition.resign(),
         });
+        let brokers_changed = before.is_some_and(|before| before.brokers != metadata.brokers);
+        if brokers_changed && self.isr_changes.len() < ISR_MESSAGES_MAX {
+            self.on(id, |partition| partition.brokers_changed(now));
+        }
     }
 
     /// Everything that may happen now.

@@ -86,6 +86,25 @@ fn check_moment(cluster: &Cluster) -> Result<(), String> {
     {
         return Err(format!("the leader shows an end of {}, {} was committed", shown.offset, committed.len()));
     }
+    all_brokers().try_for_each(|id| check_confirmed(cluster, id))
+}
+
+/// Nor is what anyone shows who believes to lead and whom the others confirm.
+fn check_confirmed(cluster: &Cluster, id: BrokerId) -> Result<(), String> {
+    let Some(leader) = cluster.replica(id) else { return Ok(()) };
+    let Ok(witnesses) = leader.witnesses(None) else { return Ok(()) };
+    let epoch_of = |id| cluster.replica(id).map(Partition::leader_epoch);
+    let confirms = |other| epoch_of(other).is_some_and(|epoch| (0..=leader.leader_epoch()).contains(&epoch));
+    let committed = cluster.committed.0.len() as Offset;
+    if witnesses.suffice(confirms)
+        && let Ok(shown) = leader
+            .view(None)
+            .map_err(|error| error.to_string())?
+            .list_offset(OffsetSpec::Latest, Isolation::ReadUncommitted)
+        && shown.offset < committed
+    {
+        return Err(format!("{id:?} is confirmed and shows an end of {}, {committed} was committed", shown.offset));
+    }
     Ok(())
 }
 

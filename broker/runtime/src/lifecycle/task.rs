@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use odradek_metadata::{BrokerImage, Heartbeat, Image, RegisterBroker};
+use odradek_metadata::{BrokerImage, Heartbeat, Image, PartitionKey, RegisterBroker, RegisterBrokerError};
 use odradek_model::BrokerId;
 use odradek_server::broker::Broker;
 use odradek_server::failure::Failure;
@@ -72,7 +72,7 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
     let mut lifecycle = BrokerLifecycle::new(parts.broker.id);
     let mut applied = parts.broker.applied();
     let mut serving = Some(serving);
-    let mut told_to_stop = false;
+    let (mut told_to_stop, mut told_of_other) = (false, false);
     let mut input = Input::Tick;
     loop {
         let now_ms = started.elapsed().as_millis() as u64;
@@ -107,10 +107,21 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
         input = tokio::select! {
             Some(input) = happened.recv() => match input {
                 Happened::Input(input) => {
-                    if input == Input::Recovered {
-                        parts.broker.health.wait_for(Some("the controller's leave to serve"));
+                    if matches!(input, Input::Registered(Some(Err(RegisterBrokerError::LiveSession(_))))) && !told_of_other {
+                        told_of_other = true;
+                        tracing::warn!("another process is this broker; waiting for the end of its session");
+                    }
+                    // Told once: later it may be in sync again.
+                    if matches!(input, Input::Registered(Some(Ok(_)))) {
+                        parts.registration.damaged_logs.clear();
                     }
                     input
+                }
+                Happened::Recovered(damaged) => {
+                    parts.broker.health.wait_for(Some("the controller's leave to serve"));
+                    let is_whole = damaged.is_empty();
+                    parts.registration.damaged_logs = damaged;
+                    if is_whole { Input::Recovered } else { Input::RecoveredWithDamage }
                 }
                 Happened::NotRecovered(error) => {
                     let _ = serving.take().map(|serving| serving.send(Err(error)));
@@ -138,6 +149,8 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
 
 enum Happened {
     Input(Input),
+    /// With the replicas whose logs are damaged.
+    Recovered(Vec<PartitionKey>),
     NotRecovered(StartError),
 }
 
@@ -194,7 +207,7 @@ fn recover(parts: &mut LifecycleParts, inputs: &mpsc::Sender<Happened>) {
         let outcome = broker.recover(image).map_err(|error| StartError::from(StorageError::from(error)));
         let recovered = outcome.is_ok();
         let happened = match outcome {
-            Ok(()) => Happened::Input(Input::Recovered),
+            Ok(damaged) => Happened::Recovered(damaged),
             Err(error) => Happened::NotRecovered(error),
         };
         let _ = inputs.blocking_send(happened);

@@ -35,6 +35,45 @@ fn serving() -> BrokerLifecycle {
 }
 
 #[test]
+fn the_id_of_a_process_that_has_ended_is_waited_for_and_that_of_one_that_goes_on_is_not() {
+    let refused = || Input::Registered(Some(Err(RegisterBrokerError::LiveSession(ID))));
+    for (over_after, wanted) in
+        [(6_000, Effect::Register), (40_000, Effect::Fail(RegisterBrokerError::LiveSession(ID)))]
+    {
+        let mut life = BrokerLifecycle::new(ID);
+        assert_eq!(life.handle(0, Input::Tick), [Effect::Register]);
+        let mut last = Vec::new();
+        for now in (0..over_after).step_by(RETRY_MS as usize) {
+            last = life.handle(now, refused());
+            last.extend(life.handle(now + RETRY_MS, Input::Tick));
+            if last != [Effect::Register] {
+                assert!((OTHER_PROCESS_MS..OTHER_PROCESS_MS + 2 * RETRY_MS).contains(&now), "{now}");
+                break;
+            }
+        }
+        assert_eq!(last, [wanted]);
+    }
+}
+
+#[test]
+fn what_recovery_finds_damaged_is_told_before_anything_else() {
+    let mut life = BrokerLifecycle::new(ID);
+    life.handle(0, Input::Tick);
+    life.handle(1, Input::Registered(Some(Ok(7))));
+    life.handle(3, Input::ImageSeen(own(10, Some(7), false)));
+    life.handle(4, answer(true, false));
+    assert_eq!(life.handle(5, Input::Applied(own(10, Some(7), false))), []);
+    assert_eq!(life.handle(6, Input::RecoveredWithDamage), [Effect::Register], "and no heartbeat");
+    assert_eq!(life.handle(5_000, Input::Tick), [], "however long that takes");
+    assert_eq!(life.handle(5_001, Input::Registered(None)), []);
+    assert_eq!(life.handle(5_001 + RETRY_MS, Input::Tick), [Effect::Register]);
+    let told = life.handle(5_400, Input::Registered(Some(Ok(7))));
+    assert_eq!(told, [heartbeat(10, false, false)], "it is known already that it is registered");
+    life.handle(5_401, answer(false, false));
+    assert_eq!(life.handle(5_402, Input::Applied(own(12, Some(7), true))), [Effect::Serve]);
+}
+
+#[test]
 fn a_start_waits_for_nothing_but_what_it_needs_and_then_heartbeats_go_on() {
     let mut life = serving();
     let wake = life.wake_at();

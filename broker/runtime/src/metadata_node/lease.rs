@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use odradek_coordination::quorum::Input;
-use odradek_coordination::{ControllerLease, LeaseChange, LeaseView, WriteOutcome};
+use odradek_coordination::{ControllerLease, LeaseChange, LeaseError, LeaseView, WriteOutcome};
 use odradek_coordination_kubernetes::{KubernetesLease, LeaseSeen};
 use odradek_model::ClusterId;
 use odradek_server::clock::Random;
@@ -39,7 +39,9 @@ pub(crate) struct LocalLeaseCalls {
 
 impl LeaseCalls for LocalLeaseCalls {
     fn read(&self, done: Outcome<Found>) {
-        done(self.lease.read().map_err(|error| error.to_string()));
+        let found =
+            self.lease.read().and_then(|found| found.map(|view| of_cluster(view, &self.cluster_id)).transpose());
+        done(found.map_err(|error| error.to_string()));
     }
 
     fn write(&self, base: Option<LeaseView>, change: LeaseChange, done: Outcome<WriteOutcome>) {
@@ -49,6 +51,17 @@ impl LeaseCalls for LocalLeaseCalls {
         };
         done(outcome.map_err(|error| error.to_string()));
     }
+}
+
+/// The view, if it is of this cluster: a file can be shared by mistake.
+///
+/// # Errors
+/// [`LeaseError::Malformed`], naming the other cluster.
+pub(crate) fn of_cluster(view: LeaseView, ours: &ClusterId) -> Result<LeaseView, LeaseError> {
+    if view.cluster_id == *ours {
+        return Ok(view);
+    }
+    Err(LeaseError::Malformed(format!("it belongs to cluster {}, not to {ours}", view.cluster_id)))
 }
 
 /// The Lease on Kubernetes: each call is a task, and ends within the deadline of the Lease's settings.

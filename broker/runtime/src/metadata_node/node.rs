@@ -60,6 +60,8 @@ pub enum Effect {
     Reply(Ticket, Result<Decided, ControllerUnavailable>),
     /// The answer to a heartbeat.
     HeartbeatReply(Ticket, Result<HeartbeatAnswer, ControllerUnavailable>),
+    /// A controller is heard: an order to recover without voters is carried out, or was not needed.
+    OrderIsOver,
     /// A clean stop is through.
     Resigned,
     /// Stop the process. Nothing follows but refusals.
@@ -134,6 +136,8 @@ pub struct MetadataNode {
     from_quorum: VecDeque<quorum::Effect>,
     out: Vec<Effect>,
     moment: Moment,
+    /// Whether there is an order to recover without voters.
+    is_ordered: bool,
     stopped: bool,
 }
 
@@ -163,12 +167,20 @@ impl MetadataNode {
             from_quorum: VecDeque::new(),
             out: Vec::new(),
             moment: Moment { now_ms: 0, wall_ms: 0, seed: 0 },
+            is_ordered: false,
             stopped: false,
         };
         node.tell_brokers();
         // The image is that of the disk, so there is nothing to wait for (rule 1e).
         node.tell(quorum::Input::ImageLoaded);
         Ok(node)
+    }
+
+    /// An administrator's order: if the metadata have to be recovered, then without these voters, who are gone for good
+    /// (coordination rule 10). Before the first input; it stands until a controller is heard.
+    pub fn recover_without(&mut self, voters: BTreeSet<Voter>) {
+        self.is_ordered = true;
+        self.tell(quorum::Input::RecoverWithout(voters));
     }
 
     /// Takes in what happened and says what is to be done. The monotonic time never goes back.
@@ -389,6 +401,10 @@ impl MetadataNode {
             tracing::warn!(%error, "no snapshot of the metadata could be written; the log goes on growing");
         }
         self.out.push(Effect::Publish(Arc::new(self.image.clone())));
+        if std::mem::take(&mut self.is_ordered) {
+            self.tell(quorum::Input::RecoverWithout(BTreeSet::new()));
+            self.out.push(Effect::OrderIsOver);
+        }
         self.tell_brokers();
         // A deposed controller's image need not reach so far.
         if self.active.as_ref().is_some_and(|active| end <= active.controller.image().end_offset()) {
@@ -399,12 +415,12 @@ impl MetadataNode {
     /// This broker leads; everything in its log is committed (rule 4).
     fn lead(&mut self, epoch: ControllerEpoch, recovered_without: &BTreeSet<Voter>) {
         if !recovered_without.is_empty() {
-            self.stop(format!(
-                "epoch {epoch} began without {} voters that are gone for good; what that asks of leader epochs, broker \
-                 epochs and producer ids is not built yet, and without it acknowledged records could be lost silently",
-                recovered_without.len()
-            ));
-            return;
+            let voters: Vec<_> = recovered_without.iter().map(ToString::to_string).collect();
+            tracing::warn!(
+                epoch,
+                voters = voters.join(", "),
+                "recovered the metadata without these voters: every partition waits for an election"
+            );
         }
         if let Some(found) = self.image.cluster_id()
             && *found != self.identity.cluster_id

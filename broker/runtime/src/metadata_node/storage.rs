@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use odradek_coordination::Holder;
-use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSets};
+use odradek_coordination::quorum::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSet, VoterSets};
 use odradek_metadata::records::ControllerChangeRecord;
 use odradek_metadata::{ApplyError, Image, MetadataBatch, MetadataLog, MetadataLogError, Record};
 use odradek_model::{ControllerEpoch, Offset};
@@ -168,11 +168,17 @@ impl QuorumStorage for QuorumLog {
         Ok(())
     }
 
-    fn append_epoch_record(&mut self, epoch: ControllerEpoch, holder: &Holder) -> Result<(), QuorumLogError> {
+    fn append_epoch_record(
+        &mut self,
+        epoch: ControllerEpoch,
+        holder: &Holder,
+        recovered_without: &VoterSet,
+    ) -> Result<(), QuorumLogError> {
         let record = ControllerChangeRecord {
             controller_epoch: epoch,
             broker_id: holder.broker_id.0,
             incarnation: holder.incarnation.clone(),
+            recovered_without: recovered_without.iter().map(ToString::to_string).collect(),
         };
         self.append(epoch, &[record.into()])
     }

@@ -150,7 +150,7 @@ impl Cluster {
                 let alive = self.alive().contains(&probe.broker_id.0);
                 self.later(1, id, Input::ProbeFinished(probe, alive));
             }
-            Effect::Publish(_) | Effect::Resigned => {}
+            Effect::Publish(_) | Effect::OrderIsOver | Effect::Resigned => {}
             Effect::Reply(ticket, answer) => {
                 assert!(self.replies.insert(ticket, answer).is_none(), "ticket {ticket} has two answers");
             }
@@ -378,7 +378,13 @@ fn the_level_of_an_older_log_rises_as_soon_as_its_brokers_understand_it() {
     let holder = format!("0/{}", incarnation(0, 1));
     log.promise(odradek_metadata::Promise { epoch: 1, holder: holder.clone(), voters: Vec::new() }).unwrap();
     let first = [
-        ControllerChangeRecord { controller_epoch: 1, broker_id: 0, incarnation: incarnation(0, 1).to_string() }.into(),
+        ControllerChangeRecord {
+            controller_epoch: 1,
+            broker_id: 0,
+            incarnation: incarnation(0, 1).to_string(),
+            ..ControllerChangeRecord::default()
+        }
+        .into(),
         ClusterRecord { cluster_id: "c".into() }.into(),
         FeatureLevelRecord { level: 1 }.into(),
     ];

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::lease::LeaseCalls;
 use super::node::{Effect, Input, MetadataNode, Moment};
 use crate::incarnation::spawn_thread;
+use crate::recovery_order::RecoveryOrder;
 
 /// The longest sleep; the node always wants to be woken before.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
@@ -40,6 +41,8 @@ pub(crate) struct NodeParts {
     /// Where committed images go; only the newest counts.
     pub(crate) images: watch::Sender<Arc<Image>>,
     pub(crate) failure: Arc<Failure>,
+    /// The order to recover without voters, if there is one.
+    pub(crate) order: Option<RecoveryOrder>,
     /// Where the thread waits while its broker is paused, and ends when that is killed.
     pub(crate) gate: Arc<Gate>,
 }
@@ -178,6 +181,11 @@ impl NodeThread {
             }
             Effect::HeartbeatReply(ticket, answer) => {
                 let _ = self.heartbeats.remove(&ticket).map(|waiting| waiting.send(answer));
+            }
+            Effect::OrderIsOver => {
+                if let Some(order) = self.parts.order.take() {
+                    order.remove();
+                }
             }
             Effect::Resigned => self.is_over |= self.stopping.is_some(),
             Effect::Stop(reason) => {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tests of a whole broker share: starting one in a temporary folder, and speaking to it.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test says what went wrong by failing")]
+#![allow(clippy::print_stdout, reason = "times are read, not only judged")]
 #![allow(dead_code, reason = "each test binary uses a part")]
+pub(crate) mod cluster;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;

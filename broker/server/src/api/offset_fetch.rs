@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! OffsetFetch (9): where groups have read to; from version 8 on several groups at once.
+//! OffsetFetch (9): where groups have read to; from version 8 on several groups at once. Unlike Kafka's, an answer is never
+//! older than a commit that was acknowledged before the question. Where that cannot be made certain the connection is
+//! closed: of the errors that name the reason, `NOT_COORDINATOR` leaves a partition without fetcher in librdkafka (its
+//! issue 5586), and the others end Java's consumer or keep it where it is.
 use std::sync::Arc;
 
 use odradek_groups as groups;
@@ -12,9 +15,10 @@ use odradek_wire::messages::{
 };
 
 use crate::broker::Broker;
-use crate::coordinators::Asked;
-use crate::dispatch::{Answer, Call};
+use crate::coordinators::Reading;
+use crate::dispatch::{Answer, Answered, Call};
 use crate::error_table::group_code;
+use crate::net::CloseReason;
 
 /// A group's part of the answer: known at once, or from its coordinator.
 struct Part {
@@ -23,7 +27,7 @@ struct Part {
     refused: Vec<OffsetFetchResponseTopics>,
     /// What was asked for, to answer per partition when the whole group failed (version 1).
     asked: Option<Vec<(Arc<str>, Vec<i32>)>>,
-    outcome: Asked,
+    outcome: Reading,
 }
 
 pub(crate) fn handle(
@@ -57,13 +61,14 @@ pub(crate) fn handle(
         });
         return Answer::now(respond(version, &image, parts.collect()));
     }
-    Answer::later(async move {
+    Answer::LaterIfAny(Box::pin(async move {
         let mut done = Vec::with_capacity(parts.len());
         for Part { group_id, refused, asked, outcome } in parts {
-            done.push((group_id, refused, asked, outcome.wait().await));
+            let outcome = outcome.wait().await.map_err(|_| CloseReason::Unconfirmed)?;
+            done.push((group_id, refused, asked, outcome));
         }
-        respond(version, &image, done).into()
-    })
+        Ok(Answered::from(respond(version, &image, done)))
+    }))
 }
 
 fn resolve(
@@ -112,7 +117,7 @@ fn ask(
     let asked =
         topics.as_ref().map(|topics| topics.iter().map(|t| (Arc::clone(&t.topic), t.partitions.clone())).collect());
     let fetch = groups::OffsetFetch { group_id: Arc::clone(&group_id), topics, require_stable };
-    let outcome = broker.coordinators.start(&group_id, groups::Request::Fetch(fetch));
+    let outcome = broker.coordinators.read(fetch);
     Part { group_id, refused, asked, outcome }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use odradek_disk::DiskError;
-use odradek_metadata::{BrokerSettingsOf, Image, PartitionImage, TopicImage, min_in_sync};
+use odradek_metadata::{BrokerSettingsOf, Image, PartitionImage, PartitionKey, TopicImage, min_in_sync};
 use odradek_model::{OFFSETS_TOPIC, TopicId, TopicName, TopicPartition, TopicSettings};
 use odradek_partition::{Followership, Leadership};
 use odradek_replication::{FetcherId, ReplicaKey, fetcher_of};
@@ -47,9 +47,10 @@ struct Taken {
 }
 
 impl Broker {
-    /// Opens all replicas at start, with progress, then shows the image. Blocks on the disk.
+    /// Opens all replicas at start, with progress, then shows the image. Blocks on the disk. Gives the replicas whose logs
+    /// are damaged or gone, which the controller must hear of before it elects this broker.
     #[allow(clippy::needless_pass_by_value, reason = "the caller has no use for it any more")]
-    pub fn recover(&self, image: Arc<Image>) -> Result<(), DiskError> {
+    pub fn recover(&self, image: Arc<Image>) -> Result<Vec<PartitionKey>, DiskError> {
         let is_wanted = |name: &TopicName, id: TopicId, index: i32| {
             let topic = image.topic(name).filter(|topic| topic.id == id);
             let partition = topic.zip(usize::try_from(index).ok()).and_then(|(topic, i)| topic.partitions.get(i));
@@ -63,7 +64,7 @@ impl Broker {
         let (count, bytes) = bytes.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
         self.health.expect(count, bytes);
         self.take_over(&image, false);
-        Ok(())
+        Ok(std::mem::take(&mut self.damaged.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Takes over a new image: opens, moves and removes replicas, then shows it. Blocks on the disk.
@@ -106,9 +107,12 @@ impl Broker {
         self.newest_image.set(Arc::clone(image));
         // A fetch names this broker's registration.
         self.fetch(&changes, &taken);
+        self.replication.leadership_changed();
         if brokers_changed {
-            // Who is gone holds nothing back any more.
-            self.tick_leaders();
+            // Who is gone holds nothing back any more, and who is back may join.
+            for replica in self.replicas.all() {
+                replica.brokers_changed();
+            }
         }
         if !deleted.is_empty() {
             let deleted: Vec<_> = deleted.iter().map(|(name, id)| (&**name, *id)).collect();
@@ -313,16 +317,29 @@ impl Broker {
             self.set_stray_aside(topic, index);
         }
         let bytes = if is_new { 0 } else { self.folder.bytes_of(&topic.name, index) };
+        let is_lost = !is_new && self.folder.is_lost(&change.at()).unwrap_or(false);
+        if is_lost {
+            self.note_damage(change, "it is gone");
+        }
         let mut recovery = self.health.recovery(bytes);
         let partition = match self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery) {
             Ok((partition, report)) => {
                 if let Some(cut) = &report.cut {
-                    tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's torn end is cut");
+                    tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's end is cut");
+                }
+                if !is_new
+                    && !is_lost
+                    && let Some(damage) = self.folder.damage(&change.at(), topic.always_flushed, &report)
+                {
+                    self.note_damage(change, &damage);
                 }
                 partition
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
+                if !is_new && !is_lost {
+                    self.note_damage(change, "it cannot be opened");
+                }
                 return None;
             }
         };
@@ -343,6 +360,15 @@ impl Broker {
             return None;
         }
         Some(replica)
+    }
+
+    fn note_damage(&self, change: &Change<'_>, why: &str) {
+        tracing::error!(
+            topic = %change.topic.name, index = change.index, why,
+            "the replica's log is damaged: it is not elected before the leader has filled it again"
+        );
+        let key = PartitionKey { topic: change.topic.id, partition: change.index };
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(key);
     }
 
     /// What lies under the name of a new replica is of a topic that was deleted, or of a replica that was moved away,

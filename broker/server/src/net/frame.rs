@@ -117,16 +117,13 @@ impl FrameReader {
                 }
                 self.buffer.reserve(IDLE_ROOM);
                 let part = self.buffer.len();
-                match self.socket.try_read_buf(&mut self.buffer) {
-                    Ok(0) if part == 0 => return Err(FrameError::Closed),
-                    Ok(0) => return Err(FrameError::Truncated { received: part, size: 4 }),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.socket.readable().await?;
-                    }
-                    Err(error) => return Err(error.into()),
+                // A read that leaves room has emptied the socket: this way of reading takes note of that, and the next
+                // frame is waited for without another call.
+                match self.socket.read_buf(&mut self.buffer).await? {
+                    0 if part == 0 => return Err(FrameError::Closed),
+                    0 => return Err(FrameError::Truncated { received: part, size: 4 }),
+                    _ => continue,
                 }
-                continue;
             };
             let received = self.buffer.len();
             if received >= current.size {

@@ -123,13 +123,15 @@ pub enum CloseReason {
     IntroductionRefused,
     /// What only brokers say, from somebody who is not introduced as the one it speaks for.
     NotIntroduced,
+    /// It is not known whether this broker still leads what was to be read: who asks is to look elsewhere.
+    Unconfirmed,
     /// The socket failed.
     Io,
 }
 
 impl CloseReason {
     /// All reasons, for metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Client,
         Self::Idle,
         Self::Stopping,
@@ -142,6 +144,7 @@ impl CloseReason {
         Self::FailedWithoutAcks,
         Self::IntroductionRefused,
         Self::NotIntroduced,
+        Self::Unconfirmed,
         Self::Io,
     ];
 
@@ -160,6 +163,7 @@ impl CloseReason {
             Self::FailedWithoutAcks => "failed_without_acks",
             Self::IntroductionRefused => "introduction_refused",
             Self::NotIntroduced => "not_introduced",
+            Self::Unconfirmed => "unconfirmed",
             Self::Io => "io",
         }
     }

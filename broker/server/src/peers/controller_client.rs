@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use odradek_metadata::{
     AllocateProducerIds, AllocateProducerIdsError, AlterPartition, AlterPartitionReply, Command, Heartbeat,
-    HeartbeatReply, ProducerIdBlock, RegisterBroker, RegisterBrokerError, Reply, StaleHeartbeat,
+    HeartbeatReply, MayStop, ProducerIdBlock, RegisterBroker, RegisterBrokerError, Reply, StaleHeartbeat, StopVerdict,
 };
 use odradek_model::{BrokerEpoch, BrokerId, ControllerEpoch};
 use odradek_wire::private::{
     AllocateProducerIdsResponse, AlterPartitionResponse, BrokerHeartbeatResponse, ControllerAnswer, EnvelopeRequest,
-    EnvelopeResponse, PeerRequest, RegisterBrokerResponse,
+    EnvelopeResponse, MayStopResponse, PeerRequest, RegisterBrokerResponse,
 };
 use odradek_wire::{ErrorCode, Request, Text, frame};
 use tokio::sync::{Semaphore, watch};
@@ -187,6 +187,26 @@ impl ControllerClient {
             })
         };
         self.ask(Lane::Control, Again::Harmless, deadline, here, &request, read).await.map(|(_, block)| block)
+    }
+
+    /// Asks which partitions would suffer if a broker stopped now; `None` if no such broker is registered.
+    ///
+    /// # Errors
+    /// [`ControllerClientError`]
+    pub async fn may_stop(
+        &self,
+        command: MayStop,
+        deadline: Duration,
+    ) -> Result<Option<StopVerdict>, ControllerClientError> {
+        let request = commands::may_stop(command);
+        let here = || {
+            self.decide(Command::MayStop(command), |reply| match reply {
+                Reply::MayStop(verdict) => Ok(verdict),
+                other => Err(other),
+            })
+        };
+        let read = commands::read_stop_verdict;
+        self.ask(Lane::Question, Again::Harmless, deadline, here, &request, read).await.map(|(_, verdict)| verdict)
     }
 
     /// Has another broker, the controller, answer a client's request: the frame as it came (without its size), and the
@@ -433,5 +453,6 @@ has_controller_answer!(
     BrokerHeartbeatResponse,
     AlterPartitionResponse,
     AllocateProducerIdsResponse,
+    MayStopResponse,
     EnvelopeResponse
 );

@@ -6,14 +6,16 @@
 //! back in.
 use odradek_metadata::{
     AllocateProducerIds, AllocateProducerIdsError, AlterPartition, AlterPartitionError, AlterPartitionRefusal,
-    AlterPartitionReply, AlteredPartition, Endpoint, Heartbeat, HeartbeatReply, PartitionKey, ProducerIdBlock,
-    ProposedPartition, ProposedReplica, RegisterBroker, RegisterBrokerError, StaleHeartbeat,
+    AlterPartitionReply, AlteredPartition, Endpoint, Heartbeat, HeartbeatReply, MayStop, PartitionKey, ProducerIdBlock,
+    ProposedPartition, ProposedReplica, RegisterBroker, RegisterBrokerError, StaleHeartbeat, StopBlocker, StopReason,
+    StopVerdict,
 };
-use odradek_model::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, TopicId};
+use odradek_model::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, TopicId, TopicName};
 use odradek_wire::private::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionRequest, AlterPartitionResponse,
     AlteredPartitionState, BrokerEndpoint, BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerAnswer,
-    DamagedLog, ProposedMember, ProposedPartitionState, RegisterBrokerRequest, RegisterBrokerResponse,
+    DamagedLog, MayStopRequest, MayStopResponse, ProposedMember, ProposedPartitionState, RegisterBrokerRequest,
+    RegisterBrokerResponse, StopBlockerState,
 };
 
 /// Bytes that are no request or answer of ours: the other broker is broken, or of a version that it may not be of.
@@ -358,6 +360,71 @@ pub(crate) fn read_allocated(
         2 => AllocateProducerIdsError::StaleBrokerEpoch { given: command.broker_epoch, present: response.first },
         3 => AllocateProducerIdsError::Exhausted,
         _ => return Err(Impossible("block of producer ids")),
+    }))
+}
+
+pub(crate) fn may_stop(command: MayStop) -> MayStopRequest {
+    MayStopRequest { broker_id: command.broker_id.0 }
+}
+
+pub(crate) fn read_may_stop(request: &MayStopRequest) -> MayStop {
+    MayStop { broker_id: BrokerId(request.broker_id) }
+}
+
+pub(crate) fn stop_verdict(controller: ControllerAnswer, reply: Option<StopVerdict>) -> MayStopResponse {
+    let response = MayStopResponse { controller, ..MayStopResponse::default() };
+    let Some(verdict) = reply else { return MayStopResponse { refusal: 1, ..response } };
+    let blocker = |blocker: &StopBlocker| {
+        let (reason, left, needed) = match blocker.reason {
+            StopReason::SoleReplica => (1, 0, 0),
+            StopReason::LastInSync => (2, 0, 0),
+            StopReason::LastEligible => (3, 0, 0),
+            StopReason::UnderMinInSync { left, needed } => (4, left as u32, needed as u32),
+        };
+        StopBlockerState {
+            topic: (&*blocker.topic).into(),
+            partition: blocker.partition,
+            reason,
+            in_sync_left: left,
+            in_sync_needed: needed,
+        }
+    };
+    MayStopResponse {
+        sole_replica: verdict.sole_replica as u32,
+        last_in_sync: verdict.last_in_sync as u32,
+        last_eligible: verdict.last_eligible as u32,
+        under_min_in_sync: verdict.under_min_in_sync as u32,
+        blockers: verdict.blockers.iter().map(blocker).collect(),
+        ..response
+    }
+}
+
+pub(crate) fn read_stop_verdict(response: &MayStopResponse) -> Result<Option<StopVerdict>, Impossible> {
+    match response.refusal {
+        0 => {}
+        1 => return Ok(None),
+        _ => return Err(Impossible("refusal")),
+    }
+    let blocker = |blocker: &StopBlockerState| {
+        let reason = match blocker.reason {
+            1 => StopReason::SoleReplica,
+            2 => StopReason::LastInSync,
+            3 => StopReason::LastEligible,
+            4 => StopReason::UnderMinInSync {
+                left: blocker.in_sync_left as usize,
+                needed: blocker.in_sync_needed as usize,
+            },
+            _ => return Err(Impossible("reason against a stop")),
+        };
+        let topic = TopicName::new(&blocker.topic).map_err(|_| Impossible("topic name"))?;
+        Ok(StopBlocker { topic, partition: blocker.partition, reason })
+    };
+    Ok(Some(StopVerdict {
+        sole_replica: response.sole_replica as usize,
+        last_in_sync: response.last_in_sync as usize,
+        last_eligible: response.last_eligible as usize,
+        under_min_in_sync: response.under_min_in_sync as usize,
+        blockers: response.blockers.iter().map(blocker).collect::<Result<_, _>>()?,
     }))
 }
 

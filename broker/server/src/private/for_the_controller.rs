@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an introduced broker asks the controller. A broker speaks for itself only. It must not know what is decided.
+//! What an introduced broker asks the controller. A broker speaks for itself only, but may ask about any. It must not know what is decided.
 use std::future::Future;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use odradek_model::{BrokerId, ControllerEpoch, Offset};
 use odradek_wire::private::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionRequest, AlterPartitionResponse,
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerAnswer, EnvelopeRequest, EnvelopeResponse,
-    PrivateApiKey, PrivateHeader, RegisterBrokerRequest, RegisterBrokerResponse,
+    MayStopRequest, MayStopResponse, PrivateApiKey, PrivateHeader, RegisterBrokerRequest, RegisterBrokerResponse,
 };
 use odradek_wire::{ErrorCode, Message, frame};
 
@@ -90,12 +90,24 @@ pub(super) fn begin(
                 }
             }))
         }
+        PrivateApiKey::MayStop => {
+            let request: MayStopRequest = request.body()?;
+            Ok(waiting(header, charge, async move {
+                match decide(&broker, Command::MayStop(commands::read_may_stop(&request))).await {
+                    Ok((controller, ControllerReply::MayStop(verdict))) => commands::stop_verdict(controller, verdict),
+                    other => MayStopResponse { controller: without(other), ..MayStopResponse::default() },
+                }
+            }))
+        }
         PrivateApiKey::Envelope => {
             let peer = request.peer.clone();
             let request: EnvelopeRequest = request.body()?;
             envelope(dispatcher, header, request, charge, &peer)
         }
-        PrivateApiKey::Quorum | PrivateApiKey::Challenge | PrivateApiKey::Introduce => Err(CloseReason::UnknownRequest),
+        PrivateApiKey::Quorum
+        | PrivateApiKey::Challenge
+        | PrivateApiKey::Introduce
+        | PrivateApiKey::ConfirmLeadership => Err(CloseReason::UnknownRequest),
     }
 }
 

@@ -7,8 +7,9 @@ use odradek_model::{BrokerId, LeaderEpoch, Offset, TopicSettings};
 use odradek_partition::{
     DeleteOutcome, DeleteRecordsError, DeleteRequested, FetchAnswer, FetchPlan, FollowError, FollowerFetch,
     FollowerFetchError, FollowerFetched, FollowerStep, Followership, IsrAnswer, IsrChange, LeaderOffsets, Leadership,
-    LeadershipError, OffsetsPlan, PartitionView, ReadError, StorageError, WaitError, Waiting,
+    LeadershipError, OffsetsPlan, PartitionView, ReadError, StorageError, WaitError, Waiting, Witnesses,
 };
+use odradek_replication::Confirmed;
 use tokio::sync::{Notify, oneshot};
 
 use super::{FetchWait, Replica, Waiter};
@@ -91,9 +92,34 @@ impl Replica {
         self.carry_out(effects);
     }
 
+    /// Tells a leader that the metadata says something new of brokers.
+    pub fn brokers_changed(self: &Arc<Self>) {
+        let effects = self.lock().brokers_changed(self.context.clock.monotonic());
+        self.carry_out(effects);
+    }
+
     /// Whether this replica leads.
     pub fn leads(&self) -> bool {
         self.lock().leadership().is_some()
+    }
+
+    /// The highest leader epoch in which this replica has led or followed since this broker's start; `None` if in none.
+    pub fn newest_epoch(&self) -> Option<LeaderEpoch> {
+        Some(self.lock().leader_epoch()).filter(|epoch| *epoch >= 0)
+    }
+
+    /// Whom to ask whether this replica still leads; see [`odradek_partition::Partition::witnesses`].
+    pub fn witnesses(&self, leader_epoch: LeaderEpoch) -> Result<Witnesses, LeadershipError> {
+        self.lock().witnesses(Some(leader_epoch))
+    }
+
+    /// Whether this replica leads in that epoch and nobody has committed anything in a later one: `None` if that is so and
+    /// nobody has to be asked, else who will tell.
+    pub fn confirm(self: &Arc<Self>, leader_epoch: LeaderEpoch) -> Option<oneshot::Receiver<Confirmed>> {
+        match self.witnesses(leader_epoch) {
+            Ok(witnesses) if witnesses.suffice(|_| false) => None,
+            Ok(_) | Err(_) => Some(self.context.replication.confirm(self.key(), leader_epoch)),
+        }
     }
 
     /// Whether this replica leads with fewer than all replicas in sync.
@@ -113,11 +139,16 @@ impl Replica {
         self.lock().next_step()
     }
 
-    /// Acts on the leader's answer to a fetch. May block: records are written, and a log that differs is cut.
-    pub fn fetch_answered(self: &Arc<Self>, plan: &FetchPlan, answer: FetchAnswer) -> Result<(), FollowError> {
-        let (effects, result) = self.lock().fetch_answered(plan, answer, self.context.clock.now_ms());
+    /// Acts on the leader's answer to a fetch; `false` if the replica has another question by now. May block: records are
+    /// written, and a log that differs is cut.
+    pub fn fetch_answered(self: &Arc<Self>, plan: &FetchPlan, answer: FetchAnswer) -> Result<bool, FollowError> {
+        let (awaits, (effects, result)) = {
+            let mut partition = self.lock();
+            let awaits = partition.awaits(plan);
+            (awaits, partition.fetch_answered(plan, answer, self.context.clock.now_ms()))
+        };
         self.carry_out(effects);
-        result
+        result.map(|()| awaits)
     }
 
     /// Acts on the leader's offsets. May block.

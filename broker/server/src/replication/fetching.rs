@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The task of one fetcher: sends what it asks for to its leader, gives the answers to the replicas, and tells the
 //! fetcher what became of each.
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use odradek_model::BrokerEpoch;
+use odradek_model::{BrokerEpoch, TopicId};
 use odradek_partition::{FetchAnswer, FetchPlan, FollowerStep, LeaderOffsets, OffsetsPlan};
-use odradek_replication::{Ask, FetchSettings, FetcherId, Lane, Next, Outcome, ReplicaKey};
+use odradek_replication::{
+    Ask, Fetch, FetchSettings, FetcherId, Lane, Next, Outcome, ReplicaKey, SessionAnswer, SessionStep,
+};
 use odradek_wire::messages::{
-    FetchPartition, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
-    PartitionData, ReplicaState,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, PartitionData, ReplicaState,
 };
 use odradek_wire::{ErrorCode, Records};
 
@@ -62,8 +64,8 @@ pub(super) async fn run(settings: FetchSettings, links: Links, running: Arc<Runn
                 Turn::Newcomers => Next::Wait(None),
             }
         };
-        let (offsets, fetches, wait_ms, request_bytes) = match next {
-            Next::Ask { offsets, fetches, wait_ms, request_bytes } => (offsets, fetches, wait_ms, request_bytes),
+        let (offsets, fetch) = match next {
+            Next::Ask { offsets, fetch } => (offsets, fetch),
             Next::Wait(until) => {
                 let wait = until.map(|until| time_until(until, broker.clock.as_ref()));
                 drop(broker);
@@ -88,8 +90,8 @@ pub(super) async fn run(settings: FetchSettings, links: Links, running: Arc<Runn
             if !offsets.is_empty() {
                 round.ask_offsets(offsets).await;
             }
-            if !fetches.is_empty() {
-                round.fetch(fetches, wait_ms, request_bytes).await;
+            if let Some(fetch) = fetch {
+                round.fetch(fetch).await;
             }
         };
         tokio::select! {
@@ -123,63 +125,101 @@ impl Round<'_> {
         Some(self.broker.image().broker(self.broker.id)?.epoch)
     }
 
-    fn note_fetch(&self, ask: &Ask<FetchPlan>, outcome: Outcome) {
-        let now = self.broker.clock.monotonic();
-        self.running.lock().answered(ask.key, ask.plan.number, outcome, now);
-    }
-
     fn note_offsets(&self, ask: &Ask<OffsetsPlan>, outcome: Outcome) {
         let now = self.broker.clock.monotonic();
         self.running.lock().answered(ask.key, ask.plan.number, outcome, now);
     }
 
-    async fn fetch(&self, asks: Vec<Ask<FetchPlan>>, wait_ms: i64, request_bytes: usize) {
+    async fn fetch(&self, fetch: Fetch) {
         let response = match self.broker_epoch() {
             Some(epoch) => {
-                let request = self.request(&asks, epoch, wait_ms, request_bytes);
-                let deadline = ANSWER_TIME + Duration::from_millis(wait_ms.max(0) as u64);
+                let request = self.request(&fetch, epoch);
+                let deadline = ANSWER_TIME + Duration::from_millis(fetch.wait_ms.max(0) as u64);
                 self.links.source.fetch(self.id, request, deadline).await
             }
             None => Err(SourceError("this broker is not registered".to_owned())),
         };
-        let response = response.and_then(|response| match response.error_code {
-            0 => Ok(response),
-            code => Err(SourceError(format!("the leader answered with error {code}"))),
-        });
-        let mut unanswered: HashMap<ReplicaKey, Ask<FetchPlan>> = asks.into_iter().map(|ask| (ask.key, ask)).collect();
-        match response {
-            Ok(response) => {
-                let mut arrived = Vec::new();
-                for topic in response.responses {
-                    for data in topic.partitions {
-                        let key = ReplicaKey {
-                            topic: odradek_model::TopicId(topic.topic_id),
-                            partition: data.partition_index,
-                        };
-                        let Some(ask) = unanswered.remove(&key) else { continue };
-                        match self.arrived(ask, data) {
-                            Some(answer) => arrived.push(answer),
-                            None => self.note_fetch(&ask, Outcome::Failed { bytes: 0 }),
-                        }
-                    }
-                }
-                self.apply(arrived).await;
-            }
-            Err(error) => {
-                let leader = self.id.leader;
-                tracing::info!(%leader, partitions = unanswered.len(), %error, "a fetch from the leader failed");
+        let response = match response {
+            Ok(response) if response.error_code == 0 => response,
+            Ok(FetchResponse { error_code, .. }) => return self.refused(&fetch, error_code),
+            Err(error) => return self.failed(&fetch, &error),
+        };
+        let asks = self.named_in(&fetch, &response);
+        let session_id = response.session_id;
+        let mut outcomes = Vec::new();
+        let mut arrived = Vec::new();
+        for (ask, data) in asks.into_iter().zip(response.responses.into_iter().flat_map(|topic| topic.partitions)) {
+            let Some(ask) = ask else { continue };
+            match self.arrived(ask, data) {
+                Some(answer) => arrived.push(answer),
+                None => outcomes.push((ask, Outcome::Failed { bytes: 0 })),
             }
         }
-        for ask in unanswered.values() {
-            self.note_fetch(ask, Outcome::Failed { bytes: 0 });
+        outcomes.extend(self.apply(arrived).await);
+        let now = self.broker.clock.monotonic();
+        let mut fetcher = self.running.lock();
+        for (ask, outcome) in outcomes {
+            fetcher.answered(ask.key, ask.plan.number, outcome, now);
+        }
+        if fetch.session.is_full() {
+            // Those are left of which a leader has said nothing that had to.
+            for ask in &fetch.named {
+                if fetcher.awaits(ask) {
+                    fetcher.answered(ask.key, ask.plan.number, Outcome::Failed { bytes: 0 }, now);
+                }
+            }
+        }
+        if fetch.session != SessionStep::NONE {
+            fetcher.session_answered(SessionAnswer::Continues(session_id));
         }
     }
 
-    fn request(&self, asks: &[Ask<FetchPlan>], epoch: BrokerEpoch, wait_ms: i64, request_bytes: usize) -> FetchRequest {
+    /// The questions to which an answer's partitions belong, in its order.
+    fn named_in(&self, fetch: &Fetch, response: &FetchResponse) -> Vec<Option<Ask<FetchPlan>>> {
+        let keys = response.responses.iter().flat_map(|topic| {
+            let id = TopicId(topic.topic_id);
+            topic.partitions.iter().map(move |data| ReplicaKey { topic: id, partition: data.partition_index })
+        });
+        if fetch.session == SessionStep::NONE {
+            let named: HashMap<ReplicaKey, &Ask<FetchPlan>> = fetch.named.iter().map(|ask| (ask.key, ask)).collect();
+            return keys.map(|key| named.get(&key).copied().copied()).collect();
+        }
+        let fetcher = self.running.lock();
+        keys.map(|key| fetcher.question(key)).collect()
+    }
+
+    /// The leader does not go on with the session, or refuses this broker.
+    fn refused(&self, fetch: &Fetch, code: i16) {
+        let answer = match ErrorCode::from_code(code) {
+            Some(ErrorCode::FetchSessionIdNotFound) => SessionAnswer::NotFound,
+            Some(ErrorCode::InvalidFetchSessionEpoch | ErrorCode::FetchSessionTopicIdError) => SessionAnswer::Refused,
+            _ => return self.failed(fetch, &SourceError(format!("the leader answered with error {code}"))),
+        };
+        if fetch.session.is_full() {
+            return self.failed(fetch, &SourceError(format!("the leader answered with error {code} of sessions")));
+        }
+        tracing::debug!(leader = %self.id.leader, code, "a fetch session is begun anew");
+        self.running.lock().session_answered(answer);
+    }
+
+    fn failed(&self, fetch: &Fetch, error: &SourceError) {
+        let (leader, named, forgotten) = (self.id.leader, fetch.named.len(), fetch.forgotten.len());
+        tracing::info!(%leader, named, forgotten, %error, "a fetch from the leader failed");
+        let now = self.broker.clock.monotonic();
+        let mut fetcher = self.running.lock();
+        if fetch.session != SessionStep::NONE {
+            return fetcher.failed(now);
+        }
+        for ask in &fetch.named {
+            fetcher.answered(ask.key, ask.plan.number, Outcome::Failed { bytes: 0 }, now);
+        }
+    }
+
+    fn request(&self, fetch: &Fetch, epoch: BrokerEpoch) -> FetchRequest {
         let int = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut places = HashMap::new();
-        for Ask { key, plan } in asks {
+        for Ask { key, plan } in &fetch.named {
             let place = *places.entry(key.topic).or_insert_with(|| {
                 topics.push(FetchTopic { topic_id: key.topic.0, ..FetchTopic::default() });
                 topics.len() - 1
@@ -190,16 +230,28 @@ impl Round<'_> {
                 fetch_offset: plan.fetch_offset,
                 last_fetched_epoch: plan.last_fetched_epoch.unwrap_or(-1),
                 log_start_offset: plan.log_start_offset,
-                partition_max_bytes: int(self.settings.partition_bytes.min(request_bytes)),
+                partition_max_bytes: int(self.settings.partition_bytes.min(fetch.request_bytes)),
                 ..FetchPartition::default()
             });
         }
+        let mut forgotten: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+        for key in &fetch.forgotten {
+            forgotten.entry(key.topic).or_default().push(key.partition);
+        }
+        let forgotten = forgotten.into_iter().map(|(topic, partitions)| ForgottenTopic {
+            topic_id: topic.0,
+            partitions,
+            ..ForgottenTopic::default()
+        });
         FetchRequest {
             replica_state: ReplicaState { replica_id: self.broker.id.0, replica_epoch: epoch },
-            max_wait_ms: i32::try_from(wait_ms).unwrap_or(i32::MAX),
+            max_wait_ms: i32::try_from(fetch.wait_ms).unwrap_or(i32::MAX),
             min_bytes: int(self.settings.min_bytes),
-            max_bytes: int(request_bytes),
+            max_bytes: int(fetch.request_bytes),
+            session_id: fetch.session.id,
+            session_epoch: fetch.session.epoch,
             topics,
+            forgotten_topics_data: forgotten.collect(),
             ..FetchRequest::default()
         }
     }
@@ -240,16 +292,13 @@ impl Round<'_> {
         Some(Arrived { replica, ask, answer, bytes })
     }
 
-    async fn apply(&self, arrived: Vec<Arrived>) {
+    async fn apply(&self, arrived: Vec<Arrived>) -> Vec<(Ask<FetchPlan>, Outcome)> {
         let bytes: usize = arrived.iter().map(|arrived| arrived.bytes).sum();
         let cuts = arrived.iter().any(|arrived| matches!(arrived.answer, FetchAnswer::Diverging { .. }));
-        let outcomes = if bytes > INLINE_BYTES || cuts {
-            on_blocking_thread(move || arrived.into_iter().map(Arrived::apply).collect::<Vec<_>>()).await
+        if bytes > INLINE_BYTES || cuts {
+            on_blocking_thread(move || arrived.into_iter().map(Arrived::apply).collect()).await
         } else {
             arrived.into_iter().map(Arrived::apply).collect()
-        };
-        for (ask, outcome) in outcomes {
-            self.note_fetch(&ask, outcome);
         }
     }
 
@@ -320,7 +369,8 @@ impl Arrived {
     fn apply(self) -> (Ask<FetchPlan>, Outcome) {
         let Self { replica, ask, answer, bytes } = self;
         let outcome = match replica.fetch_answered(&ask.plan, answer) {
-            Ok(()) => Outcome::Taken { bytes },
+            Ok(true) => Outcome::Taken { bytes },
+            Ok(false) => Outcome::Void { bytes },
             Err(error) => {
                 tracing::warn!(topic = %replica.topic, index = replica.index, %error, "a follower pauses");
                 Outcome::Failed { bytes }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leaders reached over connections to other brokers: each fetcher has one of its own; and the controller, wherever it
-//! is. It must not know what is asked.
+//! Other replicas reached over connections to their brokers: each fetcher has one of its own; and the controller, wherever
+//! it is. It must not know what is asked.
 use std::sync::Weak;
 use std::time::Duration;
 
 use odradek_metadata::{AlterPartition, AlterPartitionReply};
-use odradek_model::ControllerEpoch;
+use odradek_model::{BrokerId, ControllerEpoch};
 use odradek_replication::{FetcherId, Lane as FetchLane};
 use odradek_wire::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
+use odradek_wire::private::{ConfirmLeadershipRequest, ConfirmLeadershipResponse};
 
 use super::{IsrChanges, IsrUnavailable, ReplicaSource, SourceError, SourceFuture};
 use crate::broker::Broker;
@@ -30,6 +31,18 @@ impl ReplicaSource for Peers {
         deadline: Duration,
     ) -> SourceFuture<'_, ListOffsetsResponse, SourceError> {
         Box::pin(ask(self, from, request, deadline))
+    }
+
+    fn confirm_leadership(
+        &self,
+        of: BrokerId,
+        request: ConfirmLeadershipRequest,
+        deadline: Duration,
+    ) -> SourceFuture<'_, ConfirmLeadershipResponse, SourceError> {
+        Box::pin(async move {
+            let answer = self.call(of, Lane::Leadership, &request, deadline).await;
+            answer.map_err(|error| SourceError(error.to_string()))
+        })
     }
 }
 

@@ -31,6 +31,7 @@ use odradek_server::peers::Peers;
 use odradek_server::replica::{Replica, ReplicaContext, ReplicaParts};
 use odradek_server::replicas::TopicReplicas;
 use odradek_server::settings::BrokerSettings;
+use odradek_wire::private::PeerRequest;
 use odradek_wire::{Request, RequestHeader, frame};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -221,7 +222,7 @@ pub(crate) fn publish(broker: &Broker, name: &str, led: &[bool]) {
             ..RegisterBrokerRecord::default()
         }
         .into(),
-        TopicRecord { id: id.clone(), name: name.to_owned() }.into(),
+        TopicRecord { id: id.clone(), name: name.to_owned(), ..TopicRecord::default() }.into(),
     ];
     for (partition, led) in led.iter().enumerate() {
         let partition = PartitionRecord {
@@ -254,6 +255,21 @@ pub(crate) fn start_from<R: Request>(broker: &Arc<Broker>, request: &R, version:
     bytes.advance(frame::SIZE_LENGTH);
     let frame = Frame { bytes, charge: Budget::new(1 << 20).open() };
     Dispatcher::new(Arc::clone(broker)).start(frame, peer)
+}
+
+/// As [`start_from`], for what only brokers ask.
+pub(crate) fn start_private<R: PeerRequest>(broker: &Arc<Broker>, request: &R, peer: &Peer) -> Started {
+    let mut bytes = Bytes::from(request.encode_frame(0, 1, &"".into()).unwrap().concat());
+    bytes.advance(frame::SIZE_LENGTH);
+    let frame = Frame { bytes, charge: Budget::new(1 << 20).open() };
+    Dispatcher::new(Arc::clone(broker)).start(frame, peer)
+}
+
+pub(crate) fn decode_private<R: PeerRequest>(finished: Finished) -> R::Response {
+    let Finished::Reply(reply) = finished else { panic!("no reply but {finished:?}") };
+    let mut bytes = joined(reply.segments);
+    bytes.advance(frame::SIZE_LENGTH);
+    R::decode_frame(bytes, 0).unwrap().1
 }
 
 /// The answer to a request that is answered at once.

@@ -11,10 +11,12 @@
 mod allocate_producer_ids;
 mod alter_partition;
 mod broker_heartbeat;
+mod confirm_leadership;
 mod controller_answer;
 mod envelope;
 mod header;
 mod introduce;
+mod may_stop;
 mod peer_request;
 mod quorum;
 mod register_broker;
@@ -22,10 +24,12 @@ mod register_broker;
 pub use allocate_producer_ids::*;
 pub use alter_partition::*;
 pub use broker_heartbeat::*;
+pub use confirm_leadership::*;
 pub use controller_answer::ControllerAnswer;
 pub use envelope::*;
 pub use header::PrivateHeader;
 pub use introduce::*;
+pub use may_stop::*;
 pub use peer_request::PeerRequest;
 pub use quorum::*;
 pub use register_broker::*;
@@ -124,6 +128,8 @@ private_apis! {
     AlterPartition = 10_005, AlterPartitionRequest, AlterPartitionResponse;
     AllocateProducerIds = 10_006, AllocateProducerIdsRequest, AllocateProducerIdsResponse;
     Envelope = 10_007, EnvelopeRequest, EnvelopeResponse;
+    ConfirmLeadership = 10_008, ConfirmLeadershipRequest, ConfirmLeadershipResponse;
+    MayStop = 10_009, MayStopRequest, MayStopResponse;
 }
 
 impl PrivateApiKey {

@@ -70,6 +70,8 @@ pub(in crate::cluster) struct Records {
     known: BTreeMap<ReplicaKey, Known>,
     /// What each client was told last of a partition: epoch, high watermark.
     told: BTreeMap<(usize, ReplicaKey), (LeaderEpoch, Offset)>,
+    /// The highest epoch in which a client had records acknowledged.
+    acknowledged_in: BTreeMap<(usize, ReplicaKey), LeaderEpoch>,
     /// The end that each client was told last.
     ends: BTreeMap<(usize, ReplicaKey), Offset>,
     deleted: BTreeSet<TopicId>,
@@ -107,6 +109,8 @@ impl Records {
             }
             Noted::Acknowledged { key, base_offset, leader_epoch, values } => {
                 self.acknowledged += values.len() as u64;
+                let highest = self.acknowledged_in.entry((client, *key)).or_insert(-1);
+                *highest = (*highest).max(*leader_epoch);
                 for (offset, value) in (*base_offset..).zip(values) {
                     let entry = Entry { offset, value: *value, leader_epoch: *leader_epoch };
                     self.commit(*key, entry, "acknowledged")?;
@@ -125,9 +129,17 @@ impl Records {
                 }
                 Ok(())
             }
-            Noted::OutOfOrder { key } if self.is_excused(*key) => Ok(()),
-            Noted::OutOfOrder { key } => Err(Violation(format!(
-                "{}: client {client} had everything acknowledged, and is told that something is missing",
+            Noted::OutOfOrder { key, .. } if self.is_excused(*key) => Ok(()),
+            // A leader that was deposed and has not heard of it lacks what its successor acknowledged, as in Kafka; the
+            // client begins anew with another epoch (KIP-360).
+            Noted::OutOfOrder { key, leader_epoch }
+                if self.acknowledged_in.get(&(client, *key)).is_some_and(|highest| leader_epoch < highest) =>
+            {
+                Ok(())
+            }
+            Noted::OutOfOrder { key, leader_epoch } => Err(Violation(format!(
+                "{}: client {client} had everything acknowledged, and is told in epoch {leader_epoch} that something is \
+                 missing",
                 at(*key)
             ))),
             Noted::OutOfRange { key, .. } if self.is_excused(*key) => Ok(()),
@@ -238,5 +250,31 @@ impl Records {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_leader_that_was_deposed_may_lack_what_was_acknowledged() {
+        let key = ReplicaKey { topic: TopicId::ZERO, partition: 0 };
+        let out_of_order = |leader_epoch| Noted::OutOfOrder { key, leader_epoch };
+        let mut records = Records::default();
+        records.noted(2, &out_of_order(7)).expect_err("nothing was acknowledged in a later epoch");
+        let mut acknowledge = |client, base_offset, leader_epoch| {
+            let values = vec![base_offset as u64];
+            records.noted(client, &Noted::Attempted { key, values: values.clone() }).expect("noted");
+            records.noted(client, &Noted::Acknowledged { key, base_offset, leader_epoch, values }).expect("good");
+        };
+        acknowledge(2, 0, 8);
+        acknowledge(2, 1, 7);
+        acknowledge(3, 2, 9);
+        records.noted(2, &out_of_order(7)).expect("it lacks what the leader of epoch 8 took");
+        records.noted(2, &out_of_order(8)).expect_err("it took it itself");
+        records.noted(2, &out_of_order(9)).expect_err("it was elected with it");
+        records.excuse(key);
+        records.noted(2, &out_of_order(9)).expect("more broke than the replicas can bear");
     }
 }

@@ -93,6 +93,7 @@ impl Process {
                 node::Effect::Publish(image) => self.published(image),
                 node::Effect::Reply(ticket, outcome) => self.decided(ticket, outcome),
                 node::Effect::HeartbeatReply(ticket, outcome) => self.heartbeat_answered(ticket, outcome),
+                node::Effect::OrderIsOver => {}
                 node::Effect::Resigned => self.end(),
                 node::Effect::Stop(reason) => self.fail(reason),
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use odradek_metadata::{PartitionImage, TopicImage};
 use odradek_partition::{FetchAnswer, FollowerStep, MonotonicTime};
-use odradek_replication::{FetchSettings, Fetcher, FetcherId, Lane, Next, Outcome, ReplicaKey, fetcher_of};
+use odradek_replication::{Fetch, FetchSettings, Fetcher, FetcherId, Lane, Next, Outcome, ReplicaKey, fetcher_of};
 
 use super::Process;
 use super::control::Purpose;
@@ -134,7 +134,8 @@ impl Process {
                 running.due[place] = None;
                 match next {
                     Next::Wait(until) => running.due[place] = until,
-                    Next::Ask { offsets, fetches, wait_ms, request_bytes } => {
+                    // Leaders keep no sessions here: each request names all that it asks for.
+                    Next::Ask { offsets, fetch } => {
                         any = true;
                         let mut calls = BTreeSet::new();
                         if !offsets.is_empty() {
@@ -142,12 +143,12 @@ impl Process {
                             let fetched = Fetched { id, turn, asks: Asks::Offsets(offsets) };
                             calls.insert(self.call(id.leader, request, Purpose::Fetched(fetched), ANSWER_MS));
                         }
-                        if !fetches.is_empty() {
+                        if let Some(Fetch { named, wait_ms, request_bytes, .. }) = fetch {
                             let broker_epoch = self.applied.broker(self.id).map_or(-1, |own| own.epoch);
-                            let (from, asks) = (self.id, fetches.clone());
+                            let (from, asks) = (self.id, named.clone());
                             let request =
                                 Request::Replicate(Replicate { from, broker_epoch, wait_ms, request_bytes, asks });
-                            let fetched = Fetched { id, turn, asks: Asks::Records(fetches) };
+                            let fetched = Fetched { id, turn, asks: Asks::Records(named) };
                             let deadline = ANSWER_MS + wait_ms.max(0) as u64;
                             calls.insert(self.call(id.leader, request, Purpose::Fetched(fetched), deadline));
                         }

@@ -285,7 +285,7 @@ impl Process {
         let (appended, effects) = match replica.partition.append(batch, acks, None, wall_ms) {
             Ok(appended) => appended,
             Err(AppendError::Log(odradek_partition::AppendRefusal::OutOfOrderSequence { .. })) => {
-                return Some(Err(Refusal::OutOfOrder));
+                return Some(Err(Refusal::OutOfOrder { leader_epoch: replica.partition.leader_epoch() }));
             }
             Err(_) => {
                 self.check_log(key);

@@ -189,8 +189,8 @@ impl Producer {
                             }));
                         }
                     }
-                    Err(Refusal::OutOfOrder) => {
-                        outs.push(ClientOut::Noted(Noted::OutOfOrder { key }));
+                    Err(Refusal::OutOfOrder { leader_epoch }) => {
+                        outs.push(ClientOut::Noted(Noted::OutOfOrder { key, leader_epoch }));
                         // Kafka's producer begins anew; this one has no more to say of this partition.
                         self.lanes.remove(&key);
                         self.gone.insert(key);

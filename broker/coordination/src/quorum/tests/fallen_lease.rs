@@ -190,5 +190,25 @@ fn rule_10_the_override_takes_without_those_that_are_gone_and_says_so() {
     bench.land(9);
     bench.acknowledge(2, at(4, 4));
     let recovered_without = [voter(3)].into();
+    assert_eq!(bench.member.storage().recovered_without, recovered_without, "the epoch record says so");
     assert!(bench.effects.contains(&Effect::Leading { epoch: 4, recovered_without }));
+}
+
+#[test]
+fn rule_10_who_takes_over_after_an_override_that_was_cut_short_says_so_too() {
+    // Another took the Lease without voter 3, and ended before anybody had its epoch record.
+    let taken = |voters: &[i32], gone: &[i32]| {
+        let mut bench = Bench::new(3, TestStorage::default());
+        bench.give(Input::RecoverWithout(gone.iter().map(|id| voter(*id)).collect()));
+        bench.lease_is(Some(&view(3, 5, None, voters)));
+        bench.pass(600);
+        bench.lease_is(Some(&view(3, 5, None, voters)));
+        bench.land(6);
+        bench.grant(2, at(0, 0));
+        assert_eq!(bench.role(), CONTROLLER);
+        bench.member.storage().recovered_without.clone()
+    };
+    assert_eq!(taken(&[1, 2], &[3]), [voter(3)].into());
+    assert_eq!(taken(&[1, 2], &[]), VoterSet::new());
+    assert_eq!(taken(&[1, 2, 3], &[3]), VoterSet::new(), "nobody has recovered without it");
 }

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use odradek_model::{ControllerEpoch, Offset};
 
-use super::super::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSets};
+use super::super::{LogBatch, LogPosition, Promise, QuorumStorage, StorageError, VoterSet, VoterSets};
 use crate::Holder;
 
 /// See the module.
@@ -15,6 +15,8 @@ pub(super) struct TestStorage {
     promise: Promise,
     voter_sets: VoterSets,
     epochs: Vec<ControllerEpoch>,
+    /// Of the newest epoch record.
+    pub(super) recovered_without: VoterSet,
 }
 
 impl StorageError for Infallible {
@@ -81,8 +83,14 @@ impl QuorumStorage for TestStorage {
         Ok(())
     }
 
-    fn append_epoch_record(&mut self, epoch: ControllerEpoch, _: &Holder) -> Result<(), Infallible> {
+    fn append_epoch_record(
+        &mut self,
+        epoch: ControllerEpoch,
+        _: &Holder,
+        recovered_without: &VoterSet,
+    ) -> Result<(), Infallible> {
         self.epochs.push(epoch);
+        self.recovered_without.clone_from(recovered_without);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::*;
 fn reasons(cluster: &Cluster, broker: i32) -> Vec<(String, StopReason)> {
     let verdict = may_stop(&cluster.image, &cluster.settings.topic_defaults, BrokerId(broker), 10);
     assert_eq!(verdict.may_stop(), verdict.blockers.is_empty());
-    verdict.blockers.into_iter().map(|blocker| (blocker.topic.name.to_string(), blocker.reason)).collect()
+    verdict.blockers.into_iter().map(|blocker| (blocker.topic.to_string(), blocker.reason)).collect()
 }
 
 #[test]
@@ -39,5 +39,12 @@ fn each_reason_is_told() {
         [named("sole", StopReason::LastEligible), named("pair", StopReason::LastEligible)]
     );
     let verdict = may_stop(&cluster.image, &cluster.settings.topic_defaults, BrokerId(1), 1);
-    assert_eq!((verdict.blocking, verdict.blockers.len()), (2, 1));
+    assert_eq!((verdict.blocking(), verdict.last_eligible, verdict.blockers.len()), (2, 2, 1));
+    let asked = |cluster: &mut Cluster, broker: i32| match cluster
+        .decide(&Command::MayStop(MayStop { broker_id: BrokerId(broker) }))
+    {
+        Reply::MayStop(verdict) => verdict.map(|verdict| verdict.blocking()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((asked(&mut cluster, 1), asked(&mut cluster, 3), asked(&mut cluster, 9)), (Some(2), Some(0), None));
 }

@@ -91,6 +91,30 @@ fn a_damaged_log_is_lost_though_the_stop_was_clean() {
 }
 
 #[test]
+fn a_log_that_recovery_finds_damaged_is_lost_once_the_same_process_says_so() {
+    let mut cluster = Cluster::of(2);
+    cluster.topic("t", &[&[1, 2]], &[("min.insync.replicas", "2")]);
+    cluster.topic("other", &[&[1, 2]], &[("min.insync.replicas", "2")]);
+    cluster.set(2, BrokerState::Fenced);
+    let mut again = start_of(1);
+    cluster.restart(1, |start| again = start.clone());
+    let epoch = Ok(cluster.epoch(1));
+    assert_eq!(cluster.show("t"), "1,2 | none @ 1.2 |  | 1,2", "as far as anybody knows");
+    again.damaged_logs = vec![cluster.key("t", 0)];
+    let end = |cluster: &Cluster| cluster.image.end_offset();
+    for _ in 0..2 {
+        assert_eq!(cluster.register(&again), epoch);
+        assert_eq!(cluster.show("t"), "1,2 | none @ 1.3 |  | 2 | lost 1");
+        assert_eq!(cluster.show("other"), "1,2 | none @ 1.2 |  | 1,2");
+    }
+    let before = end(&cluster);
+    assert_eq!((cluster.register(&again), end(&cluster)), (epoch, before), "once");
+    cluster.set(1, BrokerState::Unfenced);
+    assert_eq!(cluster.show("t"), "1,2 | none @ 1.3 |  | 2 | lost 1");
+    assert_eq!(cluster.show("other"), "1,2 | 1 @ 2.3 | 1 | 2");
+}
+
+#[test]
 fn a_new_incarnation_is_fenced_and_has_a_higher_epoch() {
     let mut cluster = Cluster::of(1);
     let before = cluster.image.broker(BrokerId(1)).expect("there").as_ref().clone();
@@ -189,4 +213,51 @@ fn the_feature_level_rises_when_all_brokers_know_it_and_never_falls() {
     assert_eq!(old.decide(&level(2)), refused(too_old));
     old.register(&RegisterBroker { incarnation: Uuid::from_u128(77), ..start_of(1) }).expect("upgraded");
     assert_eq!(old.decide(&level(2)), Reply::UpdateFeatureLevel(Ok(2)));
+}
+
+#[test]
+fn a_loss_of_power_takes_nothing_from_a_topic_that_forces_every_record_to_the_disk_since_its_birth() {
+    let flushed = &[("flush.messages", "1"), ("min.insync.replicas", "2")][..];
+    let usual = &[("min.insync.replicas", "2")][..];
+    let mut cluster = Cluster::of(2);
+    cluster.topic("flushed", &[&[1, 2]], flushed);
+    cluster.topic("usual", &[&[1, 2]], usual);
+    cluster.topic("later", &[&[1, 2]], usual);
+    cluster.topic("once", &[&[1, 2]], flushed);
+    let set = |cluster: &mut Cluster, topic: &str, value: Option<&str>| {
+        let operation = value.map_or(SettingOperation::Delete, |value| SettingOperation::Set(Some(value.to_owned())));
+        let changes = ResourceChanges {
+            resource: SettingsResource::Topic(topic.to_owned()),
+            changes: vec![("flush.messages".to_owned(), operation)],
+        };
+        let command = AlterSettings { resources: vec![changes], validate_only: false };
+        match cluster.decide(&Command::AlterSettings(command)) {
+            Reply::AlterSettings(outcomes) => assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok())),
+            other => panic!("{other:?}"),
+        }
+    };
+    set(&mut cluster, "later", Some("1"));
+    set(&mut cluster, "once", None);
+    set(&mut cluster, "once", Some("1"));
+    // One after the other loses power.
+    for id in [2, 1] {
+        cluster.restart(id, |start| start.boot_id = "another".into());
+    }
+    assert_eq!(cluster.show("flushed"), "1,2 | none @ 1.2 |  | 1,2");
+    for topic in ["usual", "later", "once"] {
+        assert_eq!(cluster.show(topic), "1,2 | none @ 1.2 |  | ", "{topic}");
+    }
+    for id in [1, 2] {
+        cluster.set(id, BrokerState::Unfenced);
+    }
+    assert_eq!(cluster.show("flushed"), "1,2 | 1 @ 2.3 | 1 | 2");
+    assert_eq!(cluster.partition("usual", 0).leader, None);
+    // A snapshot keeps it.
+    let records = cluster.image.to_records();
+    let loaded = Image::from_records(&records, cluster.image.end_offset(), 1, 0).expect("loads");
+    let always = |topic: &str| loaded.topic(topic).expect("there").always_flushed;
+    assert_eq!(["flushed", "usual", "later", "once"].map(always), [true, false, false, false]);
+    // Another disk is another matter.
+    cluster.restart(1, |start| start.directory_id = DirectoryId(Uuid::from_u128(99)));
+    assert_eq!(cluster.show("flushed"), "1,2 | 2 @ 3.4 | 2 |  | lost 1");
 }

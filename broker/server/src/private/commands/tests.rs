@@ -176,3 +176,33 @@ fn blocks_of_producer_ids_come_back() {
     let empty = AllocateProducerIdsResponse { first: 1, ..AllocateProducerIdsResponse::default() };
     assert_eq!(read_allocated(&command, &empty), Err(Impossible("block of producer ids")));
 }
+
+#[test]
+fn what_speaks_against_a_stop_comes_back() {
+    let command = MayStop { broker_id: BrokerId(3) };
+    assert_eq!(read_may_stop(&may_stop(command)), command);
+    let reasons = [
+        StopReason::SoleReplica,
+        StopReason::LastInSync,
+        StopReason::LastEligible,
+        StopReason::UnderMinInSync { left: 1, needed: 2 },
+    ];
+    let topic = TopicName::new("t").unwrap();
+    let blockers = reasons.map(|reason| StopBlocker { topic: topic.clone(), partition: 7, reason });
+    let verdict = StopVerdict {
+        sole_replica: 40_000,
+        last_in_sync: 2,
+        last_eligible: 3,
+        under_min_in_sync: 4,
+        blockers: blockers.into(),
+    };
+    for reply in [Some(verdict), Some(StopVerdict::default()), None] {
+        let bytes = stop_verdict(ControllerAnswer::default(), reply.clone()).to_bytes(0).unwrap();
+        assert_eq!(read_stop_verdict(&MayStopResponse::decode_whole(bytes, 0).unwrap()), Ok(reply));
+    }
+    let unknown = MayStopResponse { refusal: 2, ..MayStopResponse::default() };
+    assert_eq!(read_stop_verdict(&unknown), Err(Impossible("refusal")));
+    let unknown = StopBlockerState { topic: "t".into(), reason: 5, ..StopBlockerState::default() };
+    let unknown = MayStopResponse { blockers: vec![unknown], ..MayStopResponse::default() };
+    assert_eq!(read_stop_verdict(&unknown), Err(Impossible("reason against a stop")));
+}

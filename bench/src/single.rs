@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is measured, and how: one broker at a time, started anew for every run, the two in alternating order.
+//! What is measured of one broker that is alone: started anew for every run, the two in alternating order.
 
-use crate::load;
+use crate::figures::{Goal, Measure};
+use crate::{load, say};
 use anyhow::{Context, Result, ensure};
 use odradek_clients::{Broker, Flavor, StartOptions};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// Partitions of the measured topic.
-pub(crate) const PARTITIONS: i32 = 4;
+const PARTITIONS: i32 = 4;
 
 /// How much is measured.
 #[derive(Clone, Debug, Serialize)]
@@ -47,55 +48,78 @@ fn range(first: usize, last: usize) -> String {
 }
 
 /// The figures of one run of one broker.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Run {
+#[derive(Clone, Copy, Debug)]
+struct Run {
     /// From the start of the process to the acknowledgement of the first record of a topic created then.
-    pub(crate) first_ack_seconds: f64,
-    pub(crate) idle_megabytes: f64,
+    first_ack_seconds: f64,
+    idle_megabytes: f64,
     /// The broker's processor time (user and system) for each 10^9 bytes of values.
-    pub(crate) produce_cpu_seconds_per_gigabyte: f64,
-    pub(crate) consume_cpu_seconds_per_gigabyte: f64,
-    pub(crate) produce_megabytes_per_second: f64,
-    pub(crate) consume_megabytes_per_second: f64,
-    pub(crate) peak_megabytes: f64,
-}
-
-/// All runs of both brokers.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Runs {
-    pub(crate) odradek: Vec<Run>,
-    pub(crate) kafka: Vec<Run>,
+    produce_cpu_seconds_per_gigabyte: f64,
+    consume_cpu_seconds_per_gigabyte: f64,
+    produce_megabytes_per_second: f64,
+    consume_megabytes_per_second: f64,
+    peak_megabytes: f64,
 }
 
 /// Measures everything.
-pub(crate) fn all(plan: &Plan) -> Result<Runs> {
+pub(crate) fn measure(plan: &Plan) -> Result<Vec<Measure>> {
     // Whatever has to be built or downloaded is, before anything is pinned or measured.
     drop(Broker::prepare(Flavor::Odradek, StartOptions::default())?);
     odradek_clients::apache_kafka_classpath()?;
     if plan.pinning.is_some() {
         pin_this_process()?;
     }
-    let mut runs = Runs { odradek: Vec::new(), kafka: Vec::new() };
+    let (mut odradek, mut kafka) = (Vec::new(), Vec::new());
     for number in 0..plan.runs {
-        let mut order = [Flavor::ApacheKafka, Flavor::Odradek];
-        if number % 2 == 1 {
-            order.reverse();
-        }
-        for flavor in order {
+        for flavor in crate::alternating(number) {
             let run = one(plan, flavor).with_context(|| format!("run {number}, {flavor:?}"))?;
             say(&format!("run {} of {}, {flavor:?}: {run:?}", number + 1, plan.runs));
             match flavor {
-                Flavor::Odradek => runs.odradek.push(run),
-                Flavor::ApacheKafka => runs.kafka.push(run),
+                Flavor::Odradek => odradek.push(run),
+                Flavor::ApacheKafka => kafka.push(run),
             }
         }
     }
-    Ok(runs)
+    Ok(measures(&odradek, &kafka))
 }
 
-#[expect(clippy::print_stderr, reason = "progress for the person who waits")]
-fn say(line: &str) {
-    eprintln!("{line}");
+fn measures(odradek: &[Run], kafka: &[Run]) -> Vec<Measure> {
+    let measure = |name: &str, unit, figure: fn(&Run) -> f64| Measure::new(name, unit).of(odradek, kafka, figure);
+    vec![
+        measure("start to first acknowledged record of a created topic", "s", |run| run.first_ack_seconds)
+            .with_goal(Goal::MedianAtMost(0.15)),
+        measure("idle memory (RSS) after one group read", "MB", |run| run.idle_megabytes)
+            .with_goal(Goal::MedianAtMost(25.0)),
+        measure("broker CPU per GB produced", "s", |run| run.produce_cpu_seconds_per_gigabyte)
+            .with_goal(Goal::MedianAtMostOfKafka(0.5)),
+        measure("broker CPU per GB consumed", "s", |run| run.consume_cpu_seconds_per_gigabyte)
+            .with_goal(Goal::MedianAtMostOfKafka(0.6)),
+        measure("produced", "MB/s", |run| run.produce_megabytes_per_second),
+        measure("consumed", "MB/s", |run| run.consume_megabytes_per_second),
+        measure("peak memory (RSS)", "MB", |run| run.peak_megabytes),
+    ]
+}
+
+pub(crate) fn settings(plan: &Plan) -> Vec<String> {
+    let producer: Vec<String> = load::PRODUCER.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pinning = match &plan.pinning {
+        Some((broker, client)) => format!("broker pinned to processor {broker}, client to processor {client}"),
+        None => "one processor for all".to_owned(),
+    };
+    vec![
+        format!(
+            "one broker: `odradek dev` and one combined node; {} runs of each, in alternating order, the broker started \
+             anew and on an empty folder for each; {} MB written and read per run after a warm-up of {} MB; memory after \
+             {} s idle; {pinning}",
+            plan.runs, plan.megabytes, plan.warm_up_megabytes, plan.idle_seconds
+        ),
+        format!(
+            "its load: values of {} bytes, {PARTITIONS} partitions, acks=all {}; consumer: its defaults, reading what has \
+             just been written (from the page cache)",
+            load::VALUE_BYTES,
+            producer.join(" ")
+        ),
+    ]
 }
 
 /// The client gets the upper half of the processors. Done before any other thread exists: they all inherit it.
@@ -154,4 +178,27 @@ fn watch(broker: &Broker, work: impl FnOnce() -> Result<Instant>) -> Result<(f64
     let start = Instant::now();
     let seconds = work()?.duration_since(start).as_secs_f64();
     Ok((broker.usage()?.cpu_seconds - before, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Line;
+
+    #[test]
+    fn goals_of_one_broker_are_judged_by_medians() {
+        let run = |scale: f64| Run {
+            first_ack_seconds: 0.2 * scale,
+            idle_megabytes: 20.0 * scale,
+            produce_cpu_seconds_per_gigabyte: scale,
+            consume_cpu_seconds_per_gigabyte: scale,
+            produce_megabytes_per_second: 1.0,
+            consume_megabytes_per_second: 1.0,
+            peak_megabytes: 1.0,
+        };
+        let lines: Vec<Line> = measures(&[run(1.0)], &[run(1.8)]).into_iter().map(Line::new).collect();
+        let met: Vec<bool> = lines.iter().map(Line::all_met).collect();
+        assert_eq!(met, [false, true, false, true, true, true, true]);
+        assert!(lines[0].row().contains("| ≤ 0.15 s | **no** |"));
+    }
 }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ten thousand partitions over three brokers, one of which is killed: how long until every partition that it led
+//! acknowledges a record again.
+
+use super::{REPLICAS, TOPIC_SETTINGS, Watch, bring_back, start};
+use crate::figures::{Goal, Measure};
+use crate::{load, say};
+use anyhow::{Context, Result, ensure};
+use odradek_clients::{Flavor, Nodes, native};
+use rdkafka::ClientContext;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use serde::Serialize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The longest until ten thousand partitions, of three replicas each, are there and in sync.
+const CREATION_LIMIT: Duration = Duration::from_mins(5);
+/// The longest until one record of each partition is acknowledged.
+const ROUND_LIMIT: Duration = Duration::from_mins(2);
+/// The longest until the leaderships are where they belong again; Odradek looks 5 s after a broker has come back.
+const BALANCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) topics: u32,
+    pub(crate) partitions_of_each: i32,
+    pub(crate) odradek_kills: u32,
+    pub(crate) kafka_kills: u32,
+}
+
+impl Plan {
+    pub(crate) fn new(quick: bool) -> Self {
+        if quick {
+            Self { topics: 2, partitions_of_each: 100, odradek_kills: 1, kafka_kills: 1 }
+        } else {
+            Self { topics: 10, partitions_of_each: 1_000, odradek_kills: 3, kafka_kills: 1 }
+        }
+    }
+
+    fn partitions(&self) -> usize {
+        self.topics as usize * self.partitions_of_each as usize
+    }
+}
+
+/// Seconds.
+#[derive(Debug, Default)]
+struct Times {
+    creation: Vec<f64>,
+    /// From the kill to the last acknowledgement of a partition that the broker led.
+    failover: Vec<f64>,
+    /// From the kill to the last acknowledgement of any.
+    all: Vec<f64>,
+    /// From the start of the killed broker until all of its replicas are in sync.
+    back: Vec<f64>,
+}
+
+pub(crate) fn settings(plan: &Plan) -> Vec<String> {
+    vec![format!(
+        "many partitions: {} topics of {} partitions with {REPLICAS} replicas; a record to each partition right after the \
+         kill of a broker; kills: {} of Odradek's, {} of Apache Kafka's",
+        plan.topics, plan.partitions_of_each, plan.odradek_kills, plan.kafka_kills
+    )]
+}
+
+pub(crate) fn measure(plan: &Plan) -> Result<Vec<Measure>> {
+    let kafka = one(plan, Flavor::ApacheKafka, plan.kafka_kills).context("Apache Kafka")?;
+    let odradek = one(plan, Flavor::Odradek, plan.odradek_kills).context("Odradek")?;
+    let count = plan.partitions();
+    let measure = |name: &str, figure: fn(&Times) -> &[f64]| {
+        let name = format!("{count} partitions{name}");
+        Measure::new(name, "s").of(figure(&odradek), figure(&kafka), |value| *value)
+    };
+    Ok(vec![
+        measure(" over 3 brokers, one killed: until all that it led acknowledge again", |times| &times.failover)
+            .with_goal(Goal::MedianAtMost(2.0)),
+        measure(", the same: until all acknowledge again", |times| &times.all),
+        measure(": until they are created and in sync", |times| &times.creation),
+        measure(": from the start of the killed broker until it is in sync", |times| &times.back),
+    ])
+}
+
+fn topic(number: u32) -> String {
+    format!("many-{number}")
+}
+
+fn one(plan: &Plan, flavor: Flavor, kills: u32) -> Result<Times> {
+    let mut nodes = start(flavor)?;
+    let mut times = Times::default();
+    let begun = Instant::now();
+    let topics: Vec<String> = (0..plan.topics).map(topic).collect();
+    for topic in &topics {
+        let (bootstrap, partitions) = (nodes.bootstrap(), plan.partitions_of_each);
+        native::create_replicated_topic(&bootstrap, topic, partitions, REPLICAS, &TOPIC_SETTINGS)?;
+    }
+    nodes.wait_until_in_sync(CREATION_LIMIT)?;
+    times.creation.push(begun.elapsed().as_secs_f64());
+    say(&format!("{flavor:?}: {} partitions in sync after {:.1} s", plan.partitions(), times.creation[0]));
+    let writer = Writer::new(&nodes.bootstrap(), topics, plan.partitions_of_each)?;
+    // The client's connections are there, and it knows every leader.
+    writer.round()?;
+    for number in 0..kills {
+        kill(plan, &mut nodes, &writer, number, &mut times).with_context(|| format!("kill {number}"))?;
+    }
+    Ok(times)
+}
+
+fn kill(plan: &Plan, nodes: &mut Nodes, writer: &Writer, number: u32, times: &mut Times) -> Result<()> {
+    let ids = nodes.ids();
+    let victim = ids[number as usize % ids.len()];
+    let leaders = wait_for_balance(plan, nodes, victim)?;
+    writer.round()?;
+    let led = leaders.iter().filter(|leader| **leader == victim).count();
+    let controller = nodes.controller()?;
+    let killed = Instant::now();
+    nodes.kill(victim)?;
+    let acknowledged = writer.round()?;
+    let last = |of: &dyn Fn(i32) -> bool| {
+        let meant = acknowledged.iter().zip(&leaders).filter(|(_, leader)| of(**leader));
+        meant.map(|(at, _)| at.duration_since(killed).as_secs_f64()).fold(0.0, f64::max)
+    };
+    let (failover, all) = (last(&|leader| leader == victim), last(&|_| true));
+    let begun = Instant::now();
+    bring_back(nodes, victim)?;
+    let back = begun.elapsed().as_secs_f64();
+    say(&format!(
+        "{:?}: broker {victim}{} of {led} leaderships killed: those acknowledge again after {failover:.3} s, all after \
+         {all:.3} s; back in sync {back:.1} s after its start",
+        nodes.flavor(),
+        if victim == controller { " (controller)" } else { "" },
+    ));
+    times.failover.push(failover);
+    times.all.push(all);
+    times.back.push(back);
+    Ok(())
+}
+
+/// The leader of each partition, once the broker leads nearly its third.
+fn wait_for_balance(plan: &Plan, nodes: &Nodes, broker: i32) -> Result<Vec<i32>> {
+    let watch = Watch::new(&nodes.bootstrap())?;
+    let deadline = Instant::now() + BALANCE_LIMIT;
+    loop {
+        let mut leaders = Vec::new();
+        for number in 0..plan.topics {
+            leaders.extend(watch.partitions(&topic(number))?.iter().map(|partition| partition.leader));
+        }
+        ensure!(leaders.len() == plan.partitions(), "{} partitions", leaders.len());
+        let led = leaders.iter().filter(|leader| **leader == broker).count();
+        if led * 10 >= leaders.len() * 3 {
+            return Ok(leaders);
+        }
+        ensure!(Instant::now() < deadline, "broker {broker} leads only {led} of {}", leaders.len());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// When each record of a round was acknowledged, or why it was not.
+#[derive(Clone, Debug, Default)]
+struct Round(Arc<Mutex<Vec<Option<Result<Instant, String>>>>>);
+
+impl Round {
+    fn entries(&self) -> MutexGuard<'_, Vec<Option<Result<Instant, String>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Round {}
+
+impl ProducerContext for Round {
+    /// The partition's place in the round.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
+        let outcome = match result {
+            Ok(_) => Ok(Instant::now()),
+            Err((error, _)) => Err(error.to_string()),
+        };
+        self.entries()[place] = Some(outcome);
+    }
+}
+
+/// Writes a record to each partition at once.
+struct Writer {
+    producer: ThreadedProducer<Round>,
+    round: Round,
+    topics: Vec<String>,
+    partitions: i32,
+}
+
+impl Writer {
+    fn new(bootstrap: &str, topics: Vec<String>, partitions: i32) -> Result<Self> {
+        let round = Round::default();
+        let mut configuration = load::configuration(bootstrap);
+        configuration.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
+        let producer = configuration.create_with_context(round.clone())?;
+        Ok(Self { producer, round, topics, partitions })
+    }
+
+    /// When each record was acknowledged, by topic and partition.
+    fn round(&self) -> Result<Vec<Instant>> {
+        let count = self.topics.len() * self.partitions as usize;
+        *self.round.entries() = vec![None; count];
+        for (number, topic) in self.topics.iter().enumerate() {
+            for partition in 0..self.partitions {
+                let place = number * self.partitions as usize + partition as usize;
+                let record: BaseRecord<'_, (), [u8], usize> =
+                    BaseRecord::with_opaque_to(topic, place).partition(partition).payload(b"one of each".as_slice());
+                // The queue holds 100,000 records.
+                self.producer.send(record).map_err(|(error, _)| error)?;
+            }
+        }
+        self.producer.flush(ROUND_LIMIT)?;
+        let entries = self.round.entries().clone();
+        entries.into_iter().map(|entry| entry.context("no acknowledgement")?.map_err(anyhow::Error::msg)).collect()
+    }
+}
