@@ -140,6 +140,7 @@ pub(crate) fn settings(script: &mut Script<'_>) -> Result<()> {
     let id = alter(&one, &["--add-config", "node.id=7"]);
     script.refused("configs: needs a restart", CONFIGS, &id, "InvalidRequestException")?;
     script.step("configs: of a broker, other", CONFIGS, &alter(&one, &["--add-config", "log.cleaner.threads=2"]))?;
+    script.run(CONFIGS, &alter(&one, &["--delete-config", "log.cleaner.threads"]))?;
     let away = args(&[&["--entity-type", "brokers", "--entity-name", "7", "--describe"]]);
     script.expect("configs: describe a broker that is not there", CONFIGS, &away, &["doesn't exist"])?;
     Ok(())
@@ -222,7 +223,13 @@ pub(crate) fn offsets_and_groups(script: &mut Script<'_>) -> Result<()> {
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(MOVED, 1, Offset::Offset(7))?;
     offsets.add_partition_offset(MOVED, 2, Offset::Offset(5))?;
-    consumer.commit(&offsets, CommitMode::Sync)?;
+    // The topic of offsets was only now created, and the coordinator may not know yet that it is one.
+    let mut tries = 0;
+    while let Err(error) = consumer.commit(&offsets, CommitMode::Sync) {
+        tries += 1;
+        ensure!(tries < 100, "offsets were not committed: {error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     drop(consumer);
     script.until("groups: list", CONSUMER_GROUPS, &args(&[&["--list"]]), &["readers"])?;
     script.step("groups: list with states", CONSUMER_GROUPS, &args(&[&["--list", "--state"]]))?;
