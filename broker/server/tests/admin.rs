@@ -193,6 +193,22 @@ async fn settings_of_topics_are_set_deleted_and_changed_as_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_replicas_that_must_be_in_sync_are_described_as_they_hold() {
+    let cluster = Cluster::new(3);
+    cluster.topic("three", &[&[0, 1, 2]]).await;
+    cluster.topic("one", &[&[0]]).await;
+    let shown = async |topic: &str| {
+        let config = described(&cluster, TOPIC, topic, "min.insync.replicas").await.unwrap();
+        (config.value.unwrap().to_string(), config.config_source)
+    };
+    assert_eq!(shown("three").await, ("2".to_owned(), 5));
+    assert_eq!(shown("one").await, ("1".to_owned(), 5));
+    let set = changes(TOPIC, "three", &[("min.insync.replicas", SET, Some("3"))]);
+    assert_eq!(alter_one(&cluster, set).await, (0, String::new()));
+    assert_eq!(shown("three").await, ("3".to_owned(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_of_brokers_change_where_they_take_effect_and_are_refused_by_name_elsewhere() {
     let cluster = Cluster::new(2);
     let rate = "follower.replication.throttled.rate";
@@ -201,7 +217,7 @@ async fn settings_of_brokers_change_where_they_take_effect_and_are_refused_by_na
         let found = described(&cluster, BROKER, name, rate).await;
         found.map(|config| (config.value.unwrap().to_string(), config.config_source, config.read_only))
     };
-    assert_eq!(shown("0").await, Some((i64::MAX.to_string(), 5, false)));
+    assert_eq!(shown("0").await, None);
     assert_eq!(shown("").await, None);
     assert_eq!(alter_one(&cluster, changes(BROKER, "", &[(rate, SET, Some("1000"))])).await, ok);
     assert_eq!(shown("0").await, Some(("1000".to_owned(), 3, false)));
@@ -221,7 +237,7 @@ async fn settings_of_brokers_change_where_they_take_effect_and_are_refused_by_na
     for (resource_type, name, change, code, told) in [
         (BROKER, "0", ("num.partitions", SET, Some("3")), 42, "num.partitions"),
         (BROKER, "0", (rate, SET, Some("-1")), 42, rate),
-        (BROKER, "0", (rate, APPEND, Some("1")), 42, rate),
+        (BROKER, "0", (rate, APPEND, Some("1")), 40, rate),
         (BROKER, "7", (rate, SET, Some("1")), 102, "7"),
         (BROKER, "zero", (rate, SET, Some("1")), 42, "zero"),
         (8, "0", ("kafka.server", SET, Some("DEBUG")), 42, "loggers"),
