@@ -164,8 +164,9 @@ impl DevCluster {
         self.broker(&["restart", &id.to_string()]).map(drop)
     }
 
-    /// Waits until clients are told that every replica of every partition is in sync, at most `limit`; gives back how
-    /// long that took.
+    /// Waits until every broker tells clients that every replica of every partition is in sync, at most `limit`; gives
+    /// back how long that took. One broker's word is not enough: it may not have heard yet that a replica has left. The one
+    /// that was started last has.
     ///
     /// # Errors
     /// When the time is up, naming a partition that is not whole.

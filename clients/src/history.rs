@@ -14,8 +14,9 @@ pub struct Acknowledged {
     pub number: u32,
     /// Its partition.
     pub partition: i32,
-    /// Its offset; negative if the client was only told that the record is there already
-    /// (DUPLICATE_SEQUENCE_NUMBER, which Kafka answers to a repetition whose first answer it has forgotten).
+    /// Its offset; negative if the client concluded by itself that the record is there: librdkafka does when no answer
+    /// came, or a time-out, and a later batch of the same partition is acknowledged, as sequences have no gaps. No broker
+    /// of today's Kafka answers DUPLICATE_SEQUENCE_NUMBER, which has the same effect, and Odradek never does.
     pub offset: i64,
     /// When the client reported it.
     pub at: Instant,

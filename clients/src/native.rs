@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::message::Message;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::HashMap;
@@ -288,13 +289,19 @@ pub fn offsets(bootstrap: &str, topic: &str, partition: i32) -> Result<(i64, i64
     Ok(client.fetch_watermarks(topic, partition, LIMIT)?)
 }
 
-/// The replicas of each partition, and how many of them are in sync, by the metadata that the first broker to answer
-/// gives.
+/// The replicas of each partition, and how many of them are in sync, by the metadata of each broker in turn: one that has
+/// not heard yet that a replica has left says that all is well.
 ///
 /// # Errors
-/// When no broker answers, or a partition is missing or has no leader.
-pub fn replicas_in_sync(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
-    let client: BaseConsumer = configuration(bootstrap).create()?;
+/// When a broker does not answer, or a partition is missing or has no leader.
+pub fn replicas_in_sync(brokers: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
+    let each = brokers.split(',').map(|broker| replicas_in_sync_by(broker, topic, partitions));
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn replicas_in_sync_by(broker: &str, topic: &str, partitions: i32) -> Result<Vec<(usize, usize)>> {
+    // A client that has just been made knows no other broker.
+    let client: BaseConsumer = configuration(broker).create()?;
     let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5))?;
     let described = metadata.topics().iter().find(|described| described.name() == topic).context("no such topic")?;
     ensure!(described.partitions().len() == partitions as usize, "{} partitions", described.partitions().len());
@@ -308,38 +315,37 @@ pub fn replicas_in_sync(bootstrap: &str, topic: &str, partitions: i32) -> Result
         .collect()
 }
 
-/// Waits until clients are told that every replica of every partition is in sync, at most `limit`; gives back how long
-/// that took.
+/// Waits until each broker of the list tells clients that every replica of every partition is in sync, at most `limit`;
+/// gives back how long that took. All are asked, as one may not have heard yet that another has left the ISR.
 ///
 /// # Errors
-/// When the time is up, naming a partition that is not whole.
+/// When the time is up, naming a broker and a partition that is not whole.
 pub fn wait_until_in_sync(bootstrap: &str, limit: Duration) -> Result<Duration> {
     let begun = Instant::now();
-    let client: BaseConsumer = configuration(bootstrap).create()?;
-    loop {
-        let lacking = match client.fetch_metadata(None, Duration::from_secs(5)) {
-            Ok(metadata) => {
-                let partitions = metadata
-                    .topics()
-                    .iter()
-                    .flat_map(|topic| topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition)));
-                let mut lacking = partitions.filter(|(_, partition)| {
-                    partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
-                });
-                lacking.next().map(|(topic, partition)| {
-                    format!(
-                        "{topic}-{}: leader {}, replicas {:?}, in sync {:?}",
-                        partition.id(),
-                        partition.leader(),
-                        partition.replicas(),
-                        partition.isr()
-                    )
-                })
-            }
-            Err(error) => Some(format!("no metadata: {error}")),
-        };
-        let Some(lacking) = lacking else { return Ok(begun.elapsed()) };
-        ensure!(begun.elapsed() < limit, "not in sync within {limit:?}: {lacking}");
-        std::thread::sleep(Duration::from_millis(50));
+    for broker in bootstrap.split(',') {
+        while let Some(lacking) = lacking_replicas(broker) {
+            ensure!(begun.elapsed() < limit, "not in sync within {limit:?} by {broker}: {lacking}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
+    Ok(begun.elapsed())
+}
+
+/// Why a broker does not say that all replicas are in sync.
+fn lacking_replicas(broker: &str) -> Option<String> {
+    let metadata = (configuration(broker).create::<BaseConsumer>())
+        // A client that has just been made knows no other broker.
+        .and_then(|client| client.fetch_metadata(None, Duration::from_secs(5)));
+    let metadata = match metadata {
+        Ok(metadata) => metadata,
+        Err(error) => return Some(format!("no metadata: {error}")),
+    };
+    let topics = metadata.topics().iter();
+    let mut partitions = topics.flat_map(|topic| topic.partitions().iter().map(|partition| (topic.name(), partition)));
+    let lacking = |(_, partition): &(&str, &MetadataPartition)| {
+        partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
+    };
+    let (topic, partition) = partitions.find(lacking)?;
+    let (id, leader, replicas, isr) = (partition.id(), partition.leader(), partition.replicas(), partition.isr());
+    Some(format!("{topic}-{id}: leader {leader}, replicas {replicas:?}, in sync {isr:?}"))
 }

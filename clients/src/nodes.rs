@@ -91,14 +91,14 @@ impl Nodes {
     /// As [`Nodes::start`].
     pub fn prepare(flavor: Flavor, plan: NodesPlan) -> Result<Self> {
         let ports = free_ports(3 * usize::from(plan.count))?;
-        let nodes = (plan.first_id..).zip(ports.chunks(3)).map(|(id, ports)| Node {
+        let members = (plan.first_id..).zip(ports.chunks(3)).map(|(id, ports)| Node {
             id,
             port: ports[0],
             inner_port: ports[1],
             http_port: ports[2],
             process: None,
         });
-        let members = nodes.collect();
+        let members = members.collect();
         let folder = tempfile::Builder::new().prefix("odradek-check-").tempdir()?;
         let cluster = Self { flavor, plan, members, folder };
         match flavor {

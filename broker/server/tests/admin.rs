@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use odradek_metadata::{BrokerSettingsOf, BrokerState};
 use odradek_model::BrokerId;
+use odradek_server::broker::Broker;
 use odradek_wire::messages::{
     AlterConfigsResource, AlterPartitionReassignmentsRequest, AlterableConfig, CreatePartitionsAssignment,
     CreatePartitionsRequest, CreatePartitionsTopic, DescribeConfigsRequest, DescribeConfigsResource,
@@ -408,10 +409,18 @@ async fn a_broker_that_is_gone_is_unregistered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_not_upgraded_says_so_and_a_broker_without_controller_too() {
-    let old = Cluster::at_level(1);
-    let without = Folder::new();
-    let without = without.broker(SetClock::new());
+async fn a_cluster_that_is_not_upgraded_says_so() {
+    refused_by(&Cluster::at_level(1).broker, 35).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_finds_no_controller_says_so() {
+    let folder = Folder::new();
+    refused_by(&folder.broker(SetClock::new()), 41).await;
+}
+
+/// The broker answers all that only a controller decides with that error.
+async fn refused_by(broker: &Arc<Broker>, code: i16) {
     let partitions = CreatePartitionsRequest { topics: vec![more("t", 2, None)], ..CreatePartitionsRequest::default() };
     let settings = IncrementalAlterConfigsRequest {
         resources: vec![changes(TOPIC, "t", &[("segment.ms", SET, Some("1"))]), changes(77, "", &[])],
@@ -420,22 +429,23 @@ async fn a_cluster_that_is_not_upgraded_says_so_and_a_broker_without_controller_
     let moves = reassignments(&[("t", 0, Some(&[1])), ("u", 3, None)]);
     let election = elections(0, Some(&[("t", &[0, 1])]));
     let unregister = UnregisterBrokerRequest { broker_id: 1 };
-    for (code, broker) in [(35, &old.broker), (41, &without)] {
-        let partitions = later(broker, &partitions, 3).await;
-        let settings = later(broker, &settings, 1).await;
-        let moves = later(broker, &moves, 1).await;
-        let election = later(broker, &election, 2).await;
-        let unregister = later(broker, &unregister, 0).await;
-        assert_eq!(partitions.results[0].error_code, code);
-        let codes: Vec<i16> = settings.responses.iter().map(|response| response.error_code).collect();
-        assert_eq!(codes, [code, 42]);
-        assert_eq!(moves.error_code, code);
-        let codes: Vec<i16> =
-            moves.responses.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect();
-        assert_eq!(codes, [code, code]);
-        assert_eq!(election.error_code, code);
-        assert_eq!(elected(&election), [format!("t-0 {code}"), format!("t-1 {code}")]);
-        assert_eq!(unregister.error_code, code);
-        assert!(unregister.error_message.is_some());
-    }
+    // All at once, as each waits for a controller as long as it may.
+    let (partitions, settings, moves, election, unregister) = tokio::join!(
+        later(broker, &partitions, 3),
+        later(broker, &settings, 1),
+        later(broker, &moves, 1),
+        later(broker, &election, 2),
+        later(broker, &unregister, 0),
+    );
+    assert_eq!(partitions.results[0].error_code, code);
+    let codes: Vec<i16> = settings.responses.iter().map(|response| response.error_code).collect();
+    assert_eq!(codes, [code, 42]);
+    assert_eq!(moves.error_code, code);
+    let codes: Vec<i16> =
+        moves.responses.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect();
+    assert_eq!(codes, [code, code]);
+    assert_eq!(election.error_code, code);
+    assert_eq!(elected(&election), [format!("t-0 {code}"), format!("t-1 {code}")]);
+    assert_eq!(unregister.error_code, code);
+    assert!(unregister.error_message.is_some());
 }

@@ -8,7 +8,9 @@ use odradek_metadata::{
     AlterPartition, Image, PartitionImage, PartitionKey, ProposedPartition, ProposedReplica, TopicImage, min_in_sync,
 };
 use odradek_model::{TopicDefaults, TopicIdPartition, TopicName, TopicOverrides, TopicPartition, TopicSettings};
-use odradek_partition::{Effect, FlushJob, Followership, Leadership, Partition, PartitionSettings, ProduceOutcome};
+use odradek_partition::{
+    Effect, FlushJob, Followership, Leadership, MonotonicTime, Partition, PartitionSettings, ProduceOutcome,
+};
 use odradek_replication::{Batch, Proposal, ReplicaKey};
 
 use super::control::Own;
@@ -100,7 +102,7 @@ impl Process {
             self.fetch(key, fetcher, is_changed);
         }
         if brokers_changed {
-            self.tick_replicas();
+            self.each_replica(Partition::brokers_changed);
         }
     }
 
@@ -188,10 +190,14 @@ impl Process {
     }
 
     pub(super) fn tick_replicas(&mut self) {
+        self.each_replica(Partition::tick);
+    }
+
+    fn each_replica(&mut self, call: fn(&mut Partition, MonotonicTime) -> Vec<Effect>) {
         let now = self.monotonic();
         for key in self.replicas.keys().copied().collect::<Vec<_>>() {
             if let Some(replica) = self.replicas.get_mut(&key) {
-                let effects = replica.partition.tick(now);
+                let effects = call(&mut replica.partition, now);
                 self.carry_out(key, effects);
             }
         }
