@@ -89,13 +89,13 @@ fn generate(script: &mut Script<'_>) -> Result<()> {
         lines.push(format!("proposed: {} of {} on {}", partition["partition"], partition["topic"], replicas.len()));
     }
     ensure!(lines.len() == 5, "a plan for each of four partitions was expected: {run:?}");
-    script.note_lines("reassign: generate", lines)
+    script.note_lines("reassign: generate", &lines)
 }
 
 /// A reassignment that stays on its way, is seen, changed and cancelled; and one that is let go on.
 pub(crate) fn throttled(script: &mut Script<'_>) -> Result<()> {
     // Four megabytes: more than the throttle lets pass at once, which counts over ten seconds.
-    steps::produce(script, MOVED, 0, 40, &[b'x'; 100_000])?;
+    steps::produce(script, MOVED, 0, 40, &b"x".repeat(100_000))?;
     let file = script.file("throttled.json", &plan(&[(0, &[0, 1])]))?;
     let with_plan = args(&[&["--reassignment-json-file", &file]]);
     let execute = joined(&[&with_plan[..], &["--execute", "--throttle", CRAWL]]);

@@ -173,7 +173,7 @@ impl<'a> Script<'a> {
     }
 
     /// Notes down what was found out by other means.
-    pub(crate) fn note_lines(&mut self, name: &str, lines: Vec<String>) -> Result<()> {
+    pub(crate) fn note_lines(&mut self, name: &str, lines: &[String]) -> Result<()> {
         let run = ToolRun { status: 0, stdout: lines.join("\n"), stderr: String::new() };
         self.note(name, &run)
     }
@@ -209,7 +209,7 @@ impl<'a> Script<'a> {
     /// Waits until this many brokers are told of, and every partition has all its replicas in sync if it is to be.
     pub(crate) fn wait_for_brokers(&self, count: usize, whole: bool) -> Result<()> {
         self.wait_for(&format!("{count} brokers"), |metadata| {
-            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let mut partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
             metadata.brokers().len() == count
                 && (!whole || partitions.all(|partition| partition.isr().len() == partition.replicas().len()))
         })

@@ -282,13 +282,12 @@ fn log_dirs(script: &mut Script<'_>) -> Result<()> {
         std::thread::sleep(Duration::from_millis(100));
     }
     ensure!(lines.len() == 9, "nine replicas were expected: {lines:?}");
-    script.note_lines("log-dirs: describe", lines)
+    script.note_lines("log-dirs: describe", &lines)
 }
 
 pub(crate) fn replicas_are_equal(script: &mut Script<'_>) -> Result<()> {
     let partitions = replica_verification(&script.bootstrap(), MOVED)?;
-    script
-        .note_lines("replica-verification", vec![format!("no replica is behind or differs in {partitions} partitions")])
+    script.note_lines("replica-verification", &[format!("no replica is behind or differs in {partitions} partitions")])
 }
 
 pub(crate) fn admin_client(script: &mut Script<'_>) -> Result<()> {
@@ -296,7 +295,7 @@ pub(crate) fn admin_client(script: &mut Script<'_>) -> Result<()> {
     ensure!(run.status == 0, "{run:?}");
     for line in run.stdout.lines() {
         let (what, outcome) = line.split_once(" -> ").with_context(|| format!("no outcome: {line}"))?;
-        script.note_lines(&format!("AdminClient: {what}"), vec![outcome.to_owned()])?;
+        script.note_lines(&format!("AdminClient: {what}"), &[outcome.to_owned()])?;
     }
     Ok(())
 }
