@@ -60,6 +60,10 @@ check-clients: setup-clients ## 10,000 records with Java's console tools, kcat a
 check-failover: setup-clients ## Three brokers, 20 kills, librdkafka and Java's client: nothing acknowledged is lost.
 	setup/check-failover
 
+.PHONY: check-tools
+check-tools: setup-clients ## Kafka's administration tools against three brokers and three of Kafka's, outputs compared.
+	setup/check-tools
+
 .PHONY: bench
 bench: setup-clients ## Measures Odradek beside Apache Kafka in one run and prints the ratios; ARGS=--help for more.
 	cargo build --quiet --locked --profile dist -p odradek -p odradek-broker -p odradek-broker-loss -p odradek-bench

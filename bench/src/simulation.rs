@@ -6,7 +6,6 @@ use crate::figures::{Goal, Measure};
 use crate::say;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 #[derive(Debug, Deserialize)]
@@ -49,7 +48,7 @@ pub(crate) fn measure(quick: bool) -> Result<(Vec<String>, Vec<Measure>)> {
         command.args(["--partitions", "10000", "--runs", "1"]);
     }
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("running {}", binary.display()))?;
-    ensure!(output.status.success(), "{} ended with {}", PathBuf::from(binary).display(), output.status);
+    ensure!(output.status.success(), "{} ended with {}", binary.display(), output.status);
     let report: Report = serde_json::from_slice(&output.stdout).context("what it printed")?;
     let first = report.runs.first().context("no run")?;
     say(&format!(

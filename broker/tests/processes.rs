@@ -219,9 +219,13 @@ fn brokers_go_on_without_a_voter_that_is_gone_for_good_once_they_are_ordered_to(
     processes.iter_mut().for_each(Process::serves);
     let lease = root.join("lease");
     let all: Vec<_> = sites.iter().map(Site::voter).collect();
+    // Whoever is left has to have seen that it is one: what no survivor knows is lost.
     let names_all = |_: &Process| {
-        let text = std::fs::read_to_string(&lease).unwrap_or_default();
-        all.iter().all(|voter| text.contains(voter))
+        sites.iter().all(|site| {
+            let kept = std::fs::read(site.folder.join("__metadata/promise")).unwrap_or_default();
+            let kept = String::from_utf8_lossy(&kept);
+            all.iter().all(|voter| kept.contains(voter))
+        })
     };
     processes[0].until("three voters", names_all);
     let refused = sites[0].recover(&["--without", &all[2]]);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -106,6 +106,11 @@ impl DevCluster {
         self.ready.bootstrap_servers.clone()
     }
 
+    /// Where everything of it is, the brokers' data among it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn broker(&self, arguments: &[&str]) -> Result<Vec<BrokerStatus>> {
         let output = self.folder.path().join("command.out");
         let errors = self.folder.path().join("command.err");
@@ -187,7 +192,7 @@ impl DevCluster {
     }
 }
 
-fn tail(log: &std::path::Path) -> String {
+fn tail(log: &Path) -> String {
     const LINES: usize = 100;
     let log = std::fs::read(log)
         .map_or_else(|error| format!("(no log: {error})"), |bytes| String::from_utf8_lossy(&bytes).into_owned());

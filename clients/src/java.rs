@@ -156,7 +156,8 @@ impl Drop for JavaTools {
 /// Compiles the runner and the checks to folders of their own below `folder`; gives back the checks' folder.
 fn compile(jars: &[PathBuf], folder: &Path) -> Result<PathBuf> {
     let sources = checkout().join("clients/java");
-    for (name, target) in [("ToolRunner", "runner"), ("GroupChecks", "checks"), ("FailoverChecks", "checks")] {
+    let checks = ["AdminChecks", "FailoverChecks", "GroupChecks"].map(|name| (name, "checks"));
+    for (name, target) in std::iter::once(("ToolRunner", "runner")).chain(checks) {
         let output = Command::new("javac")
             .args(["-nowarn", "-proc:none", "-d"])
             .arg(folder.join(target))

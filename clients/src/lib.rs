@@ -29,6 +29,9 @@ pub mod native;
 mod nodes;
 mod ports;
 mod process;
+mod replica_verification;
+pub mod tools;
+pub mod transcript;
 mod workload;
 
 pub use binary::program;
@@ -38,6 +41,7 @@ pub use jars::{apache_kafka_classpath, newest_clients_jar};
 pub use java::{JavaTools, ToolRun};
 pub use nodes::{Nodes, NodesPlan};
 pub use process::{ProcessUsage, wait_with_deadline};
+pub use replica_verification::replica_verification;
 pub use workload::{Plan, Random, Tally};
 
 /// The codecs of a produced batch, by the names all clients share.

@@ -66,7 +66,7 @@ struct Node {
 pub struct Nodes {
     flavor: Flavor,
     plan: NodesPlan,
-    nodes: Vec<Node>,
+    members: Vec<Node>,
     folder: tempfile::TempDir,
 }
 
@@ -91,16 +91,16 @@ impl Nodes {
     /// As [`Nodes::start`].
     pub fn prepare(flavor: Flavor, plan: NodesPlan) -> Result<Self> {
         let ports = free_ports(3 * usize::from(plan.count))?;
-        let nodes = (plan.first_id..).zip(ports.chunks(3)).map(|(id, ports)| Node {
+        let members = (plan.first_id..).zip(ports.chunks(3)).map(|(id, ports)| Node {
             id,
             port: ports[0],
             inner_port: ports[1],
             http_port: ports[2],
             process: None,
         });
-        let nodes = nodes.collect();
+        let members = members.collect();
         let folder = tempfile::Builder::new().prefix("odradek-check-").tempdir()?;
-        let cluster = Self { flavor, plan, nodes, folder };
+        let cluster = Self { flavor, plan, members, folder };
         match flavor {
             Flavor::Odradek => {
                 binary::odradek_broker()?;
@@ -115,7 +115,7 @@ impl Nodes {
         let secret = self.folder.path().join("cluster-secret");
         std::fs::write(&secret, "the secret of a cluster that only checks know\n")?;
         let known: Vec<_> = self
-            .nodes
+            .members
             .iter()
             .map(|node| {
                 let mut known = json!({"id": node.id, "host": "127.0.0.1", "port": node.inner_port});
@@ -127,7 +127,7 @@ impl Nodes {
             .collect();
         let settings: serde_json::Map<_, _> =
             self.plan.settings.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        for node in &self.nodes {
+        for node in &self.members {
             let listener = |name: &str, port: u16| json!({"name": name, "bind": format!("127.0.0.1:{port}")});
             let mut config = json!({
                 "clusterId": apache_kafka::CLUSTER_ID,
@@ -155,11 +155,12 @@ impl Nodes {
 
     fn configure_apache_kafka(&self) -> Result<()> {
         let mut random = Random::new(1);
-        let joined = |describe: &dyn Fn(&Node) -> String| self.nodes.iter().map(describe).collect::<Vec<_>>().join(",");
+        let joined =
+            |describe: &dyn Fn(&Node) -> String| self.members.iter().map(describe).collect::<Vec<_>>().join(",");
         let bootstrap = joined(&|node| format!("127.0.0.1:{}", node.inner_port));
         let mut files = Vec::new();
         let mut controllers = Vec::new();
-        for node in &self.nodes {
+        for node in &self.members {
             let (id, port, controller) = (node.id, node.port, node.inner_port);
             let mut properties = format!(
                 "process.roles=broker,controller\n\
@@ -204,12 +205,12 @@ impl Nodes {
 
     /// The ids of all nodes, whether they run or not.
     pub fn ids(&self) -> Vec<i32> {
-        self.nodes.iter().map(|node| node.id).collect()
+        self.members.iter().map(|node| node.id).collect()
     }
 
     /// The addresses of all nodes for clients.
     pub fn bootstrap(&self) -> String {
-        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>().join(",")
+        self.members.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>().join(",")
     }
 
     /// The address of one node for clients.
@@ -244,11 +245,11 @@ impl Nodes {
     }
 
     fn node(&self, id: i32) -> Result<&Node> {
-        self.nodes.iter().find(|node| node.id == id).with_context(|| format!("there is no node {id}"))
+        self.members.iter().find(|node| node.id == id).with_context(|| format!("there is no node {id}"))
     }
 
     fn node_mut(&mut self, id: i32) -> Result<&mut Node> {
-        self.nodes.iter_mut().find(|node| node.id == id).with_context(|| format!("there is no node {id}"))
+        self.members.iter_mut().find(|node| node.id == id).with_context(|| format!("there is no node {id}"))
     }
 
     fn take(&mut self, id: i32) -> Result<Child> {
@@ -313,7 +314,7 @@ impl Nodes {
 
     /// The ids of the nodes whose processes were started and neither killed nor ended.
     pub fn running(&self) -> Vec<i32> {
-        self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.id).collect()
+        self.members.iter().filter(|node| node.process.is_some()).map(|node| node.id).collect()
     }
 
     /// An error if a node that was started has ended by itself; with the end of its log.
@@ -439,7 +440,7 @@ impl Nodes {
 impl Drop for Nodes {
     fn drop(&mut self) {
         let mut ended = false;
-        for node in &mut self.nodes {
+        for node in &mut self.members {
             if let Some(process) = &mut node.process {
                 // One that ended without being asked to explains whatever its clients complain of.
                 ended |= process.try_wait().is_ok_and(|status| status.is_some());
@@ -453,7 +454,7 @@ impl Drop for Nodes {
             self.folder.disable_cleanup(true);
         }
         if keep || ended || std::thread::panicking() || std::env::var_os("ODRADEK_CHECK_LOGS").is_some() {
-            for node in &self.nodes {
+            for node in &self.members {
                 #[expect(clippy::print_stderr, reason = "a failed check shows what its brokers said")]
                 {
                     let (id, folder) = (node.id, self.folder.path().display());

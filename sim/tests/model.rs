@@ -58,16 +58,19 @@ fn expect_none(name: &str, bounds: &Bounds) -> Found {
     found
 }
 
-fn no_changes(bounds: Bounds) -> Bounds {
-    Bounds { changes: false, ..bounds }
+fn no_changes(mut bounds: Bounds) -> Bounds {
+    bounds.changes = false;
+    bounds
 }
 
-fn fallen(bounds: Bounds) -> Bounds {
-    Bounds { falls: 1, ..bounds }
+fn fallen(mut bounds: Bounds) -> Bounds {
+    bounds.falls = 1;
+    bounds
 }
 
-fn emptied(bounds: Bounds) -> Bounds {
-    Bounds { emptied: 1, ..bounds }
+fn emptied(mut bounds: Bounds) -> Bounds {
+    bounds.emptied = 1;
+    bounds
 }
 
 /// What `make test` searches completely.

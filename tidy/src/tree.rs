@@ -33,7 +33,9 @@ impl SourceFile {
 
 /// The root of the repository.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tidy crate lies one below the root").to_owned()
+    // Cargo's word at run time counts: clones that share a build folder share this library too.
+    let tidy = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    tidy.parent().expect("the tidy crate lies one below the root").to_owned()
 }
 
 /// All text files that git tracks or would track, except lock files.

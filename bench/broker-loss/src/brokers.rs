@@ -111,8 +111,12 @@ impl Brokers {
         let (mut own, other) = (Metadata::new(&folder.join("own"))?, Metadata::new(&folder.join("other"))?);
         let mut image = Image::empty();
         let cluster_id = ClusterId::new("Fb3pXaYpTjOBkB1mPZ0u8g")?;
-        let epoch =
-            ControllerChangeRecord { controller_epoch: EPOCH, broker_id: 0, incarnation: "controller".to_owned() };
+        let epoch = ControllerChangeRecord {
+            controller_epoch: EPOCH,
+            broker_id: 0,
+            incarnation: "controller".to_owned(),
+            recovered_without: Vec::new(),
+        };
         let mut first: Vec<Record> = vec![epoch.into()];
         first.extend(bootstrap(&image, &cluster_id));
         own.append(&first)?;

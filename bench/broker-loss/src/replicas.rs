@@ -11,6 +11,9 @@ use odradek_partition::{Followership, Leadership, LocalBroker, MonotonicTime, Pa
 use std::path::Path;
 use std::sync::Arc;
 
+/// Threads of a broker that tell its replicas what an image decides (`broker/server/src/broker.rs`).
+const DISK_THREADS: usize = 8;
+
 /// Replicas of one broker.
 pub(crate) struct Replicas {
     broker: BrokerId,
@@ -45,14 +48,28 @@ impl Replicas {
         Ok(replicas)
     }
 
-    /// Tells each replica what the image says of it; how many of them lead now that did not.
+    /// Tells each replica what the image says of it, as many at a time as a broker does; how many of them lead now that
+    /// did not.
     pub(crate) fn tell(&mut self, image: &Image, now_ms: i64) -> Result<usize> {
-        let (broker, mut elected) = (self.broker, 0);
-        for (key, replica) in &mut self.partitions {
-            let Some(partition) = image.partition(*key) else { continue };
-            elected += usize::from(tell(replica, broker, partition, MonotonicTime(now_ms))?);
-        }
-        Ok(elected)
+        let broker = self.broker;
+        let share = self.partitions.len().div_ceil(DISK_THREADS).max(1);
+        std::thread::scope(|scope| {
+            let tell_some = |some: &mut [(PartitionKey, Partition)]| -> Result<usize> {
+                let mut elected = 0;
+                for (key, replica) in some {
+                    let Some(partition) = image.partition(*key) else { continue };
+                    elected += usize::from(tell(replica, broker, partition, MonotonicTime(now_ms))?);
+                }
+                Ok(elected)
+            };
+            let threads: Vec<_> =
+                self.partitions.chunks_mut(share).map(|some| scope.spawn(move || tell_some(some))).collect();
+            let elected = threads.into_iter().map(|thread| match thread.join() {
+                Ok(elected) => elected,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            elected.sum()
+        })
     }
 
     pub(crate) fn count(&self) -> usize {

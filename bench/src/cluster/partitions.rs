@@ -14,12 +14,12 @@ use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The longest until ten thousand partitions, of three replicas each, are there and in sync.
+/// The longest until ten thousand partitions, of three replicas each, are there and have acknowledged a record.
 const CREATION_LIMIT: Duration = Duration::from_mins(5);
 /// The longest until one record of each partition is acknowledged.
 const ROUND_LIMIT: Duration = Duration::from_mins(2);
 /// The longest until the leaderships are where they belong again; Odradek looks 5 s after a broker has come back.
-const BALANCE_LIMIT: Duration = Duration::from_secs(60);
+const BALANCE_LIMIT: Duration = Duration::from_mins(1);
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -76,7 +76,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Measure>> {
         measure(" over 3 brokers, one killed: until all that it led acknowledge again", |times| &times.failover)
             .with_goal(Goal::MedianAtMost(2.0)),
         measure(", the same: until all acknowledge again", |times| &times.all),
-        measure(": until they are created and in sync", |times| &times.creation),
+        measure(": from the first request until each has acknowledged a record", |times| &times.creation),
         measure(": from the start of the killed broker until it is in sync", |times| &times.back),
     ])
 }
@@ -95,11 +95,12 @@ fn one(plan: &Plan, flavor: Flavor, kills: u32) -> Result<Times> {
         native::create_replicated_topic(&bootstrap, topic, partitions, REPLICAS, &TOPIC_SETTINGS)?;
     }
     nodes.wait_until_in_sync(CREATION_LIMIT)?;
-    times.creation.push(begun.elapsed().as_secs_f64());
-    say(&format!("{flavor:?}: {} partitions in sync after {:.1} s", plan.partitions(), times.creation[0]));
+    say(&format!("{flavor:?}: the metadata name {} partitions", plan.partitions()));
     let writer = Writer::new(&nodes.bootstrap(), topics, plan.partitions_of_each)?;
-    // The client's connections are there, and it knows every leader.
-    writer.round()?;
+    // Only what acknowledges is really there. Afterwards the client has its connections, and knows every leader.
+    writer.round(CREATION_LIMIT)?;
+    times.creation.push(begun.elapsed().as_secs_f64());
+    say(&format!("{flavor:?}: all of them acknowledge {:.1} s after their creation began", times.creation[0]));
     for number in 0..kills {
         kill(plan, &mut nodes, &writer, number, &mut times).with_context(|| format!("kill {number}"))?;
     }
@@ -110,12 +111,12 @@ fn kill(plan: &Plan, nodes: &mut Nodes, writer: &Writer, number: u32, times: &mu
     let ids = nodes.ids();
     let victim = ids[number as usize % ids.len()];
     let leaders = wait_for_balance(plan, nodes, victim)?;
-    writer.round()?;
+    writer.round(ROUND_LIMIT)?;
     let led = leaders.iter().filter(|leader| **leader == victim).count();
     let controller = nodes.controller()?;
     let killed = Instant::now();
     nodes.kill(victim)?;
-    let acknowledged = writer.round()?;
+    let acknowledged = writer.round(ROUND_LIMIT)?;
     let last = |of: &dyn Fn(i32) -> bool| {
         let meant = acknowledged.iter().zip(&leaders).filter(|(_, leader)| of(**leader));
         meant.map(|(at, _)| at.duration_since(killed).as_secs_f64()).fold(0.0, f64::max)
@@ -155,12 +156,15 @@ fn wait_for_balance(plan: &Plan, nodes: &Nodes, broker: i32) -> Result<Vec<i32>>
     }
 }
 
-/// When each record of a round was acknowledged, or why it was not.
+/// When a record was acknowledged, or why it was not; nothing while neither is known.
+type Entry = Option<Result<Instant, String>>;
+
+/// The entries of a round's records.
 #[derive(Clone, Debug, Default)]
-struct Round(Arc<Mutex<Vec<Option<Result<Instant, String>>>>>);
+struct Round(Arc<Mutex<Vec<Entry>>>);
 
 impl Round {
-    fn entries(&self) -> MutexGuard<'_, Vec<Option<Result<Instant, String>>>> {
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,7 +202,7 @@ impl Writer {
     }
 
     /// When each record was acknowledged, by topic and partition.
-    fn round(&self) -> Result<Vec<Instant>> {
+    fn round(&self, limit: Duration) -> Result<Vec<Instant>> {
         let count = self.topics.len() * self.partitions as usize;
         *self.round.entries() = vec![None; count];
         for (number, topic) in self.topics.iter().enumerate() {
@@ -210,7 +214,7 @@ impl Writer {
                 self.producer.send(record).map_err(|(error, _)| error)?;
             }
         }
-        self.producer.flush(ROUND_LIMIT)?;
+        self.producer.flush(limit)?;
         let entries = self.round.entries().clone();
         entries.into_iter().map(|entry| entry.context("no acknowledgement")?.map_err(anyhow::Error::msg)).collect()
     }

@@ -196,7 +196,8 @@ impl Log {
     }
 
     /// Removes everything and begins anew at `offset` (a follower whose leader's log begins above its own end).
-    /// No epoch of what was there is left.
+    /// No epoch and no producer of what was there is left: what producers have written up to `offset` is not known, so
+    /// that the next batch of each is taken as it comes (`ProducerStateManager.truncateFullyAndStartAt`).
     ///
     /// # Errors
     /// As [`truncate_to`](Self::truncate_to).
@@ -208,6 +209,10 @@ impl Log {
 
     fn clear(&mut self, offset: Offset, now_ms: Timestamp) -> Result<(), LogError> {
         self.truncations += 1;
+        // First: after a crash in between, snapshots of what is gone would be believed beside an empty segment.
+        for snapshot in std::mem::take(&mut self.snapshots) {
+            remove_if_there(&*self.disk, &FileKind::ProducerSnapshot.path(&self.dir, snapshot))?;
+        }
         self.start_over(offset, now_ms)?;
         self.recovery_point = offset;
         self.shared.end.store(offset, Ordering::Release);

@@ -302,6 +302,22 @@ fn cutting_forgets_an_epoch_in_which_nothing_is_left() {
 }
 
 #[test]
+fn a_log_that_begins_anew_knows_no_producer_of_what_was_there() {
+    let (disk, mut log) = new_log(small_settings());
+    for i in 0..12 {
+        log.append(produced(3, 0, i, 1, &[b'x'; 300]), 0, NOW_MS).expect("appended");
+    }
+    assert!(log.segment_count() > 1, "there are snapshots");
+    log.truncate_fully(100, NOW_MS).expect("begun anew");
+    assert_eq!(log.producer_count(), 0);
+    drop(log);
+    let (mut log, _) = open(&disk, options(small_settings(), false, 100, 0));
+    assert_eq!((log.log_end_offset(), log.producer_count()), (100, 0));
+    // As leader: what lies between the two is below its log start.
+    log.append(produced(3, 0, 60, 1, b"x"), 0, NOW_MS).expect("the first that it hears of");
+}
+
+#[test]
 fn a_log_that_could_not_be_cut_takes_no_more_writes() {
     for fully in [false, true] {
         let (disk, mut log) = new_log(small_settings());

@@ -49,7 +49,7 @@ pub use delete_topics::{DeleteTopicError, DeleteTopics, DeletedTopic, TopicRefer
 pub use elect_leaders::{ElectLeaders, ElectLeadersError, ElectionKind};
 pub use feature_level::{UpdateFeatureLevel, UpdateFeatureLevelError};
 pub use may_stop::{MOST_STOP_BLOCKERS, MayStop, StopBlocker, StopReason, StopVerdict, may_stop};
-pub use min_in_sync::min_in_sync;
+pub use min_in_sync::{min_in_sync, min_in_sync_without_setting};
 use odradek_model::{BrokerEpoch, ClusterId, Timestamp, TopicDefaults, TopicOverrides};
 pub use planted::PlantedBug;
 pub use reassignment::{

@@ -26,8 +26,8 @@ pub use controller::{
     PlantedBug, Probe, ProducerIdBlock, Progress, ProposedPartition, ProposedReplica, Reassignment, ReassignmentError,
     RegisterBroker, RegisterBrokerError, Reply, ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation,
     SettingsResource, StaleHeartbeat, StopBlocker, StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker,
-    UpdateFeatureLevel, UpdateFeatureLevelError, bootstrap, decide, may_stop, min_in_sync, ongoing_reassignments,
-    topic_setting_is_in_force,
+    UpdateFeatureLevel, UpdateFeatureLevelError, bootstrap, decide, may_stop, min_in_sync, min_in_sync_without_setting,
+    ongoing_reassignments, topic_setting_is_in_force,
 };
 pub use image::{
     ApplyError, BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,

@@ -109,12 +109,12 @@ macro_rules! kinds {
 }
 
 kinds! {
-    ControllerChange(ControllerChangeRecord) = 1, fields [1, 2, 3];
+    ControllerChange(ControllerChangeRecord) = 1, fields [1, 2, 3, 4];
     Cluster(ClusterRecord) = 2, fields [1];
     FeatureLevel(FeatureLevelRecord) = 3, fields [1];
     RegisterBroker(RegisterBrokerRecord) = 4, fields [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     UnregisterBroker(UnregisterBrokerRecord) = 5, fields [1, 2];
-    Topic(TopicRecord) = 6, fields [1, 2];
+    Topic(TopicRecord) = 6, fields [1, 2, 3];
     RemoveTopic(RemoveTopicRecord) = 7, fields [1];
     Partition(PartitionRecord) = 8, fields [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     TopicSetting(TopicSettingRecord) = 9, fields [1, 2, 3];

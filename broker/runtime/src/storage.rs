@@ -3,6 +3,7 @@
 //! refuses before it changes anything. All of it blocks.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use odradek_coordination::{DataFolder, DataFolderError, FileLease, Holder, Identity, LeaseError, Voter};
 use odradek_disk::{Disk, DiskError};
@@ -20,6 +21,11 @@ pub(crate) const METADATA_FOLDER: &str = "__metadata";
 pub(crate) const LEASE_FILE: &str = "controller-lease.json";
 /// A start needs room for its own files: identity, metadata, Lease, the internal topic.
 const LEAST_FREE_BYTES: u64 = 8 << 20;
+
+/// How often, and how long apart, it is tried while another broker makes the Lease that they share. That is two syncs of a
+/// small file; ten seconds are enough of those for a thousand brokers that start together.
+const LEASE_TRIES: usize = 500;
+const LEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -149,13 +155,49 @@ fn format(disk: &Arc<dyn Disk>, wanted: &Wanted<'_>, random: &dyn Random) -> Res
             disk.remove_dir_all(&metadata).map_err(|error| error.to_string())?;
         }
         MetadataLog::format(disk.as_ref(), &metadata).map_err(|error| error.to_string())?;
-        match wanted.lease.map(|lease| lease.format(&uid, &cluster_id)) {
-            // Of an earlier attempt, or of the other brokers that share it: one of them makes or changes it right now, and
-            // who is interrupted in that does it again.
-            None | Some(Ok(_) | Err(LeaseError::Exists | LeaseError::Busy)) => Ok(()),
-            Some(Err(error)) => Err(error.to_string()),
-        }
+        let lease = wanted.lease.map_or(Ok(()), |lease| format_lease(lease, &uid, &cluster_id));
+        lease.map_err(|error| error.to_string())
     })?;
     tracing::info!(cluster = %cluster_id, broker = %wanted.broker_id, folder = %wanted.path.display(), "formatted");
     Ok(())
+}
+
+/// Makes the Lease unless it is there: of an earlier attempt, or of the other brokers that share it.
+#[expect(clippy::disallowed_methods, reason = "nothing tells that another process has let go of its lock")]
+fn format_lease(lease: &FileLease, uid: &str, cluster_id: &ClusterId) -> Result<(), LeaseError> {
+    for _ in 0..LEASE_TRIES {
+        match lease.format(uid, cluster_id) {
+            Ok(_) | Err(LeaseError::Exists) => return Ok(()),
+            Err(LeaseError::Busy) => std::thread::sleep(LEASE_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(LeaseError::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use odradek_coordination::ControllerLease as _;
+    use odradek_disk::RealDisk;
+
+    #[test]
+    fn brokers_that_start_together_wait_for_the_one_that_makes_their_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let lease = FileLease::at(Arc::clone(&disk), &folder.path().join("lease"));
+        let cluster_id = ClusterId::new("c").unwrap();
+        let held = disk.lock(&folder.path().join("lease.lock")).unwrap();
+        assert!(matches!(lease.format("first", &cluster_id), Err(LeaseError::Busy)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| format_lease(&lease, "second", &cluster_id));
+            assert!(lease.read().unwrap().is_none());
+            drop(held);
+            waiting.join().unwrap().unwrap();
+        });
+        let made = lease.read().unwrap().unwrap();
+        assert_eq!(made.uid, "second");
+        format_lease(&lease, "third", &cluster_id).unwrap();
+        assert_eq!(lease.read().unwrap(), Some(made));
+    }
 }

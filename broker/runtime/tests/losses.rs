@@ -40,7 +40,7 @@ async fn read(client: &mut Connection, topic: &str, offset: i64) -> (i16, i64, u
     let partition = &answer.responses[0].partitions[0];
     let bytes = partition.records.as_ref().map_or(0, |records| match records {
         Records::Bytes(bytes) => bytes.len(),
-        other => panic!("{other:?}"),
+        Records::Elsewhere(bytes) => panic!("{bytes} bytes elsewhere"),
     });
     (partition.error_code, partition.high_watermark, bytes)
 }
@@ -134,7 +134,6 @@ async fn an_order_recovers_the_metadata_without_a_voter_that_is_gone_for_good() 
         election_type: 1,
         topic_partitions: Some(vec![TopicPartitions { topic: "t".into(), partitions: vec![0] }]),
         timeout_ms: 10_000,
-        ..ElectLeadersRequest::default()
     };
     assert_eq!(client.call(unclean).await.unwrap().error_code, 0);
     let leader = cluster.partition(0, "t", 0, |partition| partition.leader_id >= 0).await.leader_id;
@@ -164,7 +163,6 @@ async fn create_pair(client: &mut Connection, topic: &str, replicas: [usize; 2])
         replication_factor: -1,
         assignments: vec![assignment],
         configs: vec![config],
-        ..CreatableTopic::default()
     };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..CreateTopicsRequest::default() };
     assert_eq!(client.call(request).await.unwrap().topics[0].error_code, 0);

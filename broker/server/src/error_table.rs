@@ -86,7 +86,7 @@ pub(crate) fn alter_settings_code(resource: &SettingsResource, error: &AlterSett
     match (error, resource) {
         (AlterSettingsError::UnknownTopic, _) => ErrorCode::UnknownTopicOrPartition,
         (AlterSettingsError::UnknownBroker(_), _) => ErrorCode::BrokerIdNotRegistered,
-        (AlterSettingsError::InvalidSetting(_), _)
+        (AlterSettingsError::InvalidSetting(_) | AlterSettingsError::NoList(_), _)
         | (AlterSettingsError::InvalidChange(_), SettingsResource::Topic(_)) => ErrorCode::InvalidConfig,
         (AlterSettingsError::InvalidChange(_), SettingsResource::Broker(_))
         | (AlterSettingsError::Duplicate(_) | AlterSettingsError::TooMany, _) => ErrorCode::InvalidRequest,

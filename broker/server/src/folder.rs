@@ -88,8 +88,21 @@ pub struct WantedLog<'a> {
     pub producer_id_expiration_ms: i64,
     /// This broker, as its replicas see it.
     pub local: LocalBroker,
-    /// Whether the topic is new: the last run's checkpoints do not speak of it.
+    /// Whether the replica came while this process ran: what the last run left is not of it. What comes to a broker that
+    /// was away is found out by its folder.
     pub is_new: bool,
+}
+
+/// A log that was opened.
+#[derive(Debug)]
+pub struct OpenedLog {
+    /// The partition around it.
+    pub partition: Partition,
+    /// What opening it found and did.
+    pub report: RecoveryReport,
+    /// Whether the checkpoints on the disk say what does not hold for it: they are of another topic of its name, or
+    /// call bytes synced that are yet to be written. They are to be written before anything is appended.
+    pub is_misstated: bool,
 }
 
 impl ReplicaFolder {
@@ -169,18 +182,21 @@ impl ReplicaFolder {
         wanted: &WantedLog<'_>,
         now_ms: Timestamp,
         recovery: &mut LogRecovery<'_>,
-    ) -> Result<(Partition, RecoveryReport), LogError> {
+    ) -> Result<OpenedLog, LogError> {
         let at = TopicPartition { topic: wanted.topic.clone(), partition: wanted.index };
+        let dir = self.dir(wanted.topic, wanted.index);
+        // The checkpoints know names only. A topic may have been deleted and made anew while this broker was away: the
+        // log start of the one before would hide the records of the new one, its high watermark would commit them.
+        let is_new = wanted.is_new || read_topic_id(self.disk.as_ref(), &dir)? != Some(wanted.topic_id);
         let (high_watermark, recovery_point, log_start_offset) = {
             let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-            if wanted.is_new {
-                // What is known under this name is of a topic that is gone.
+            if is_new {
                 past.forget(&at);
             }
             past.of(&at)
         };
         let options = LogOptions {
-            dir: self.dir(wanted.topic, wanted.index),
+            dir,
             topic_id: wanted.topic_id,
             settings: LogSettings {
                 producer_id_expiration_ms: wanted.producer_id_expiration_ms,
@@ -192,10 +208,12 @@ impl ReplicaFolder {
         };
         let mut progress = |progress: RecoveryProgress| recovery.advance(progress.done);
         let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut progress)?;
+        // A process that is killed between the cut of a log and its checkpoint leaves a recovery point beyond the end.
+        let is_misstated = (is_new && self.is_checkpointed(&at)) || recovery_point > report.log_end_offset;
         let id = TopicIdPartition { id: wanted.topic_id, topic_partition: at };
         let (local, settings) = (wanted.local.clone(), PartitionSettings::new(wanted.settings));
         let partition = Partition::new(id, local, settings, Box::new(log), high_watermark);
-        Ok((partition, report))
+        Ok(OpenedLog { partition, report, is_misstated })
     }
 
     /// Where it is.

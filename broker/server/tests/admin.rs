@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use odradek_metadata::{BrokerSettingsOf, BrokerState};
 use odradek_model::BrokerId;
+use odradek_server::broker::Broker;
 use odradek_wire::messages::{
     AlterConfigsResource, AlterPartitionReassignmentsRequest, AlterableConfig, CreatePartitionsAssignment,
     CreatePartitionsRequest, CreatePartitionsTopic, DescribeConfigsRequest, DescribeConfigsResource,
@@ -192,6 +193,22 @@ async fn settings_of_topics_are_set_deleted_and_changed_as_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_replicas_that_must_be_in_sync_are_described_as_they_hold() {
+    let cluster = Cluster::new(3);
+    cluster.topic("three", &[&[0, 1, 2]]).await;
+    cluster.topic("one", &[&[0]]).await;
+    let shown = async |topic: &str| {
+        let config = described(&cluster, TOPIC, topic, "min.insync.replicas").await.unwrap();
+        (config.value.unwrap().to_string(), config.config_source)
+    };
+    assert_eq!(shown("three").await, ("2".to_owned(), 5));
+    assert_eq!(shown("one").await, ("1".to_owned(), 5));
+    let set = changes(TOPIC, "three", &[("min.insync.replicas", SET, Some("3"))]);
+    assert_eq!(alter_one(&cluster, set).await, (0, String::new()));
+    assert_eq!(shown("three").await, ("3".to_owned(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_of_brokers_change_where_they_take_effect_and_are_refused_by_name_elsewhere() {
     let cluster = Cluster::new(2);
     let rate = "follower.replication.throttled.rate";
@@ -200,7 +217,7 @@ async fn settings_of_brokers_change_where_they_take_effect_and_are_refused_by_na
         let found = described(&cluster, BROKER, name, rate).await;
         found.map(|config| (config.value.unwrap().to_string(), config.config_source, config.read_only))
     };
-    assert_eq!(shown("0").await, Some((i64::MAX.to_string(), 5, false)));
+    assert_eq!(shown("0").await, None);
     assert_eq!(shown("").await, None);
     assert_eq!(alter_one(&cluster, changes(BROKER, "", &[(rate, SET, Some("1000"))])).await, ok);
     assert_eq!(shown("0").await, Some(("1000".to_owned(), 3, false)));
@@ -220,7 +237,7 @@ async fn settings_of_brokers_change_where_they_take_effect_and_are_refused_by_na
     for (resource_type, name, change, code, told) in [
         (BROKER, "0", ("num.partitions", SET, Some("3")), 42, "num.partitions"),
         (BROKER, "0", (rate, SET, Some("-1")), 42, rate),
-        (BROKER, "0", (rate, APPEND, Some("1")), 42, rate),
+        (BROKER, "0", (rate, APPEND, Some("1")), 40, rate),
         (BROKER, "7", (rate, SET, Some("1")), 102, "7"),
         (BROKER, "zero", (rate, SET, Some("1")), 42, "zero"),
         (8, "0", ("kafka.server", SET, Some("DEBUG")), 42, "loggers"),
@@ -392,10 +409,18 @@ async fn a_broker_that_is_gone_is_unregistered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_not_upgraded_says_so_and_a_broker_without_controller_too() {
-    let old = Cluster::at_level(1);
-    let without = Folder::new();
-    let without = without.broker(SetClock::new());
+async fn a_cluster_that_is_not_upgraded_says_so() {
+    refused_by(&Cluster::at_level(1).broker, 35).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_finds_no_controller_says_so() {
+    let folder = Folder::new();
+    refused_by(&folder.broker(SetClock::new()), 41).await;
+}
+
+/// The broker answers all that only a controller decides with that error.
+async fn refused_by(broker: &Arc<Broker>, code: i16) {
     let partitions = CreatePartitionsRequest { topics: vec![more("t", 2, None)], ..CreatePartitionsRequest::default() };
     let settings = IncrementalAlterConfigsRequest {
         resources: vec![changes(TOPIC, "t", &[("segment.ms", SET, Some("1"))]), changes(77, "", &[])],
@@ -404,22 +429,23 @@ async fn a_cluster_that_is_not_upgraded_says_so_and_a_broker_without_controller_
     let moves = reassignments(&[("t", 0, Some(&[1])), ("u", 3, None)]);
     let election = elections(0, Some(&[("t", &[0, 1])]));
     let unregister = UnregisterBrokerRequest { broker_id: 1 };
-    for (code, broker) in [(35, &old.broker), (41, &without)] {
-        let partitions = later(broker, &partitions, 3).await;
-        let settings = later(broker, &settings, 1).await;
-        let moves = later(broker, &moves, 1).await;
-        let election = later(broker, &election, 2).await;
-        let unregister = later(broker, &unregister, 0).await;
-        assert_eq!(partitions.results[0].error_code, code);
-        let codes: Vec<i16> = settings.responses.iter().map(|response| response.error_code).collect();
-        assert_eq!(codes, [code, 42]);
-        assert_eq!(moves.error_code, code);
-        let codes: Vec<i16> =
-            moves.responses.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect();
-        assert_eq!(codes, [code, code]);
-        assert_eq!(election.error_code, code);
-        assert_eq!(elected(&election), [format!("t-0 {code}"), format!("t-1 {code}")]);
-        assert_eq!(unregister.error_code, code);
-        assert!(unregister.error_message.is_some());
-    }
+    // All at once, as each waits for a controller as long as it may.
+    let (partitions, settings, moves, election, unregister) = tokio::join!(
+        later(broker, &partitions, 3),
+        later(broker, &settings, 1),
+        later(broker, &moves, 1),
+        later(broker, &election, 2),
+        later(broker, &unregister, 0),
+    );
+    assert_eq!(partitions.results[0].error_code, code);
+    let codes: Vec<i16> = settings.responses.iter().map(|response| response.error_code).collect();
+    assert_eq!(codes, [code, 42]);
+    assert_eq!(moves.error_code, code);
+    let codes: Vec<i16> =
+        moves.responses.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect();
+    assert_eq!(codes, [code, code]);
+    assert_eq!(election.error_code, code);
+    assert_eq!(elected(&election), [format!("t-0 {code}"), format!("t-1 {code}")]);
+    assert_eq!(unregister.error_code, code);
+    assert!(unregister.error_message.is_some());
 }

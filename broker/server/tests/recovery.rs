@@ -33,7 +33,7 @@ fn bytes_move_within_one_log() {
 
     let folder = ReplicaFolder::open(Arc::clone(&disk), path.clone()).unwrap();
     let health = Health::default();
-    let (mut partition, _) = folder.open_partition(&wanted(true), 0, &mut health.recovery(0)).unwrap();
+    let mut partition = folder.open_partition(&wanted(true), 0, &mut health.recovery(0)).unwrap().partition;
     assert_eq!(health.bytes_recovered(), 0);
     let leadership = Leadership {
         leader_epoch: 0,
@@ -55,7 +55,7 @@ fn bytes_move_within_one_log() {
     assert!(bytes > 7 * MIB);
     health.expect(1, bytes);
     let mut recovery = health.recovery(bytes);
-    let (_, report) = folder.open_partition(&wanted(false), 2, &mut recovery).unwrap();
+    let report = folder.open_partition(&wanted(false), 2, &mut recovery).unwrap().report;
     assert_eq!((report.log_end_offset, report.cut), (40, None));
     let within = health.bytes_recovered();
     assert!((bytes - 2 * MIB..=bytes).contains(&within), "{within} of {bytes} were told");

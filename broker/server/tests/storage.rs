@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use odradek_disk::{BeginningCall, Disk, DiskOperation, Fault, Outage, SimulatedDisk};
 use odradek_groups::{OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit, TopicFetch};
-use odradek_log::{HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, read_offset_checkpoint};
+use odradek_log::{
+    HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, read_offset_checkpoint,
+    write_offset_checkpoint,
+};
 use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
 use odradek_metadata::{Image, Record, apply};
 use odradek_model::{BrokerId, ClusterId, Offset, TopicId, TopicName, TopicPartition};
@@ -437,6 +440,51 @@ fn a_clean_stop_waits_for_a_sync_and_is_not_clean_if_it_fails() {
 }
 
 // === checkpoints ===
+
+#[test]
+fn a_topic_made_anew_while_the_broker_was_away_meets_nothing_of_the_one_before() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", None);
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    let replica = first.replica("orders");
+    for sequence in 0..5 {
+        append(&replica, sequence);
+    }
+    assert!(replica.flush());
+    replica.advance_log_start(4).unwrap();
+    first.broker.folder.checkpoint_logs(&first.broker.replicas).unwrap();
+    first.broker.folder.checkpoint_high_watermarks(&first.broker.replicas).unwrap();
+    rig.kill();
+
+    let image = with_topic(&without_topic(&image, 1), 2, "orders", None);
+    let second = rig.start(&image);
+    let replica = second.replica("orders");
+    assert_eq!(replica.checkpoints(), (0, 0, 0));
+    for sequence in 0..2 {
+        assert_eq!(append(&replica, sequence).base_offset, i64::from(sequence));
+    }
+    rig.kill();
+    // Killed before the next checkpoints were due.
+    let names = [HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT];
+    assert_eq!(names.map(|name| rig.checkpoint(name)[&at("orders")]), [0; 3]);
+}
+
+#[test]
+fn a_recovery_point_beyond_the_end_is_taken_back_before_anything_is_appended() {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", None);
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    append(&first.replica("orders"), 0);
+    rig.kill();
+    // As after a kill between the cut of a log and its checkpoint.
+    let path = Path::new(DATA).join(RECOVERY_POINT_CHECKPOINT);
+    write_offset_checkpoint(&rig.disk, &path, &BTreeMap::from([(at("orders"), 100)])).unwrap();
+    let second = rig.start(&image);
+    assert_eq!(second.replica("orders").log_end(), 1);
+    assert_eq!(rig.checkpoint(RECOVERY_POINT_CHECKPOINT), BTreeMap::from([(at("orders"), 1)]));
+}
 
 #[test]
 fn checkpoints_keep_what_is_known_of_a_replica_that_cannot_be_opened() {

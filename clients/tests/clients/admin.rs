@@ -4,16 +4,10 @@
 
 use anyhow::{Context, Result, ensure};
 use odradek_clients::native::{self, RecordingProducer};
+use odradek_clients::tools::{CONFIGS, CONSUMER_GROUPS, LEADER_ELECTION, LOG_DIRS, REASSIGN_PARTITIONS, TOPICS};
 use odradek_clients::{Broker, JavaTools, ToolRun};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use std::time::{Duration, Instant};
-
-const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
-const CONFIGS: &str = "kafka.admin.ConfigCommand";
-const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
-const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
-const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
 
 struct Tools {
     java: JavaTools,
@@ -128,13 +122,13 @@ fn groups_are_listed_and_described_with_their_members() -> Result<()> {
     consumer.subscribe(&["t"])?;
     read(&consumer, 20)?;
 
-    let listed = tools.run(GROUPS, &["--list"])?;
+    let listed = tools.run(CONSUMER_GROUPS, &["--list"])?;
     ensure!(listed.lines().any(|line| line.trim() == "readers"), "listed: {listed}");
-    let listed = tools.run(GROUPS, &["--list", "--state", "Stable"])?;
+    let listed = tools.run(CONSUMER_GROUPS, &["--list", "--state", "Stable"])?;
     contains(&listed, &["readers", "Stable"])?;
-    ensure!(!tools.run(GROUPS, &["--list", "--state", "Empty"])?.contains("readers"));
+    ensure!(!tools.run(CONSUMER_GROUPS, &["--list", "--state", "Empty"])?.contains("readers"));
     let group = ["--describe", "--group", "readers"];
-    let described = tools.run(GROUPS, &group)?;
+    let described = tools.run(CONSUMER_GROUPS, &group)?;
     let mut committed = 0;
     for partition in ["0", "1"] {
         let words = line(&described, &["readers", "t", partition])?;
@@ -144,9 +138,9 @@ fn groups_are_listed_and_described_with_their_members() -> Result<()> {
         committed += words[3].parse::<u32>()?;
     }
     ensure!(committed == 20, "{described}");
-    let members = tools.run(GROUPS, &[&group[..], &["--members", "--verbose"]].concat())?;
+    let members = tools.run(CONSUMER_GROUPS, &[&group[..], &["--members", "--verbose"]].concat())?;
     contains(&members, &["fixed", "reader", "t:0,1"])?;
-    let state = tools.run(GROUPS, &[&group[..], &["--state"]].concat())?;
+    let state = tools.run(CONSUMER_GROUPS, &[&group[..], &["--state"]].concat())?;
     contains(&state, &["readers", "range", "Stable"])?;
 
     // Its last member gone, the group keeps its offsets.
@@ -155,12 +149,12 @@ fn groups_are_listed_and_described_with_their_members() -> Result<()> {
     let remove = ["--describe", "--group", "readers", "--members"];
     let deadline = Instant::now() + Duration::from_mins(1);
     // A static member stays until its session is over.
-    while tools.run(GROUPS, &remove)?.contains("fixed") {
+    while tools.run(CONSUMER_GROUPS, &remove)?.contains("fixed") {
         ensure!(Instant::now() < deadline, "a member that is gone stays");
     }
-    contains(&tools.run(GROUPS, &["--list", "--state", "Empty"])?, &["readers"])?;
-    line(&tools.run(GROUPS, &group)?, &["readers", "t", "0"])?;
-    let unknown = tools.try_run(GROUPS, &["--describe", "--group", "nobody"])?;
+    contains(&tools.run(CONSUMER_GROUPS, &["--list", "--state", "Empty"])?, &["readers"])?;
+    line(&tools.run(CONSUMER_GROUPS, &group)?, &["readers", "t", "0"])?;
+    let unknown = tools.try_run(CONSUMER_GROUPS, &["--describe", "--group", "nobody"])?;
     ensure!(unknown.stdout.contains("nobody") || unknown.stderr.contains("nobody"), "{unknown:?}");
     Ok(())
 }
@@ -187,15 +181,16 @@ fn log_folders_are_described_and_reassignments_and_elections_find_nothing_to_do(
     std::fs::write(file.path(), plan)?;
     let path = file.path().to_str().context("temporary folder's name")?.to_owned();
     let with_plan = ["--reassignment-json-file", &path];
-    let executed = tools.run(REASSIGN, &[&with_plan[..], &["--execute", "--throttle", "1000000"]].concat())?;
+    let executed =
+        tools.run(REASSIGN_PARTITIONS, &[&with_plan[..], &["--execute", "--throttle", "1000000"]].concat())?;
     contains(&executed, &["Successfully started partition reassignment for t-0"])?;
-    let verified = tools.run(REASSIGN, &[&with_plan[..], &["--verify"]].concat())?;
+    let verified = tools.run(REASSIGN_PARTITIONS, &[&with_plan[..], &["--verify"]].concat())?;
     contains(&verified, &["Reassignment of partition t-0 is completed", "Clearing topic-level throttles"])?;
-    contains(&tools.run(REASSIGN, &["--list"])?, &["No partition reassignments found"])?;
+    contains(&tools.run(REASSIGN_PARTITIONS, &["--list"])?, &["No partition reassignments found"])?;
 
-    let elected = tools.run(ELECTION, &["--election-type", "preferred", "--all-topic-partitions"])?;
+    let elected = tools.run(LEADER_ELECTION, &["--election-type", "preferred", "--all-topic-partitions"])?;
     ensure!(!elected.contains("Error"), "{elected}");
     let one = ["--election-type", "preferred", "--topic", "t", "--partition", "0"];
-    contains(&tools.run(ELECTION, &one)?, &["Valid replica already elected for partitions"])?;
+    contains(&tools.run(LEADER_ELECTION, &one)?, &["Valid replica already elected for partitions"])?;
     Ok(())
 }

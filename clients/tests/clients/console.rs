@@ -2,12 +2,9 @@
 //! Apache Kafka's own Java tools: console producer and consumer, topics, offsets, and the Java client's groups.
 
 use anyhow::{Result, ensure};
+use odradek_clients::tools::{CONSOLE_CONSUMER, CONSOLE_PRODUCER, GET_OFFSETS, TOPICS};
 use odradek_clients::{Broker, CODECS, JavaTools, Plan, Tally, round_trip_records};
 
-const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
-const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
-const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
-const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const PARTITIONS: usize = 3;
 
 struct Console<'a> {
@@ -34,7 +31,7 @@ impl Console<'_> {
             "--reader-property",
             "parse.key=true",
         ];
-        let run = self.tools.expect_success(PRODUCER, &args, lines)?;
+        let run = self.tools.expect_success(CONSOLE_PRODUCER, &args, lines)?;
         // A record that could not be sent is only logged.
         ensure!(!run.stderr.contains("ERROR"), "the producer complained: {}", run.stderr);
         Ok(())
@@ -61,13 +58,13 @@ impl Console<'_> {
             "--formatter-property",
             "print.key=true",
         ];
-        Ok(self.tools.expect_success(CONSUMER, &args, "")?.stdout)
+        Ok(self.tools.expect_success(CONSOLE_CONSUMER, &args, "")?.stdout)
     }
 
     /// The number of records in `topic` by its offsets.
     fn size(&mut self, topic: &str) -> Result<u32> {
         let args = ["--bootstrap-server", &self.bootstrap, "--topic", topic];
-        let printed = self.tools.expect_success(OFFSETS, &args, "")?.stdout;
+        let printed = self.tools.expect_success(GET_OFFSETS, &args, "")?.stdout;
         let mut sum = 0;
         for line in printed.lines() {
             sum += line.rsplit(':').next().unwrap_or_default().parse::<u32>()?;

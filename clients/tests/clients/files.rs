@@ -3,12 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 use odradek_clients::native::{self, RecordingProducer};
+use odradek_clients::tools::DUMP_LOG;
 use odradek_clients::{Broker, CODECS, Flavor, JavaTools, Plan};
 use rdkafka::consumer::{CommitMode, Consumer};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
 const RECORDS_PER_CODEC: u32 = 300;
 /// What the dump tool prints among the dumped records where it finds something wrong; the rest goes to stderr.
 const COMPLAINTS: [&str; 4] = ["isvalid: false", "mismatch", "invalid bytes", "corrupt"];
@@ -30,7 +30,7 @@ fn dump(tools: &mut JavaTools, files: &[PathBuf], options: &[&str]) -> Result<St
     let names = names.join(",");
     let mut args = vec!["--files", &names];
     args.extend(options);
-    let run = tools.expect_success(DUMP, &args, "")?;
+    let run = tools.expect_success(DUMP_LOG, &args, "")?;
     for complaint in COMPLAINTS {
         let found = run.stdout.lines().find(|line| line.contains(complaint));
         ensure!(found.is_none(), "{names}: {found:?}");

@@ -9,3 +9,4 @@ mod kcat;
 mod kill;
 mod native;
 mod numbered;
+mod tools;

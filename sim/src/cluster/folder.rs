@@ -71,33 +71,40 @@ impl Folder {
         self.clean_shutdown_of
     }
 
-    /// Opens a log, and says what was checkpointed as its high watermark. `is_new` if the topic came while this process
-    /// ran: what the last one left is not of it.
+    /// Opens a log, and says what was checkpointed as its high watermark, and whether the checkpoints on the disk say what
+    /// does not hold for it. `is_new` if it came while this process ran.
     pub(super) fn open_log(
         &mut self,
         (topic, topic_id, index): (&TopicName, TopicId, i32),
         settings: &TopicSettings,
         is_new: bool,
         now_ms: Timestamp,
-    ) -> Result<(Log, Offset), LogError> {
+    ) -> Result<(Log, Offset, bool), LogError> {
         let at = TopicPartition { topic: topic.clone(), partition: index };
-        if is_new {
+        let dir = log_folder(topic, index);
+        let is_new_here = is_new || read_topic_id(&self.disk, &dir)? != Some(topic_id);
+        if is_new_here {
             self.high_watermarks.remove(&at);
             self.recovery_points.remove(&at);
             self.log_starts.remove(&at);
+        }
+        if is_new {
             self.set_aside(topic, index)?;
         }
+        let recovery_point = self.recovery_points.get(&at).copied().unwrap_or(0);
         let options = LogOptions {
-            dir: log_folder(topic, index),
+            dir,
             topic_id,
             settings: LogSettings::new(settings),
             clean: self.clean_shutdown_of.is_some() || is_new,
-            recovery_point: self.recovery_points.get(&at).copied().unwrap_or(0),
+            recovery_point,
             log_start_offset: self.log_starts.get(&at).copied().unwrap_or(0),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (log, _) = Log::open(disk, Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
-        Ok((log, self.high_watermarks.get(&at).copied().unwrap_or(0)))
+        let is_misstated = is_new_here && self.written.iter().any(|written| written.contains_key(&at))
+            || recovery_point > log.log_end_offset();
+        Ok((log, self.high_watermarks.get(&at).copied().unwrap_or(0), is_misstated))
     }
 
     /// Removes the folders of partitions that are not wanted here any more.

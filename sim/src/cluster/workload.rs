@@ -117,6 +117,9 @@ impl Noted {
 #[derive(Debug)]
 struct Knowledge {
     partitions: BTreeMap<ReplicaKey, PartitionSeen>,
+    /// The highest epoch heard of each partition, also of those of deleted topics: a broker that lags tells of them still.
+    /// At most those that a run makes.
+    epochs: BTreeMap<ReplicaKey, LeaderEpoch>,
     asked: Option<CallId>,
     asked_at: u64,
     is_stale: bool,
@@ -130,6 +133,7 @@ impl Knowledge {
     fn new(client: usize, seed: u64) -> Self {
         Self {
             partitions: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             asked: None,
             asked_at: 0,
             is_stale: true,
@@ -174,8 +178,9 @@ impl Knowledge {
             let seen: BTreeMap<_, _> = seen.into_iter().filter(wanted).map(|seen| (seen.key, seen)).collect();
             self.partitions.retain(|key, _| seen.contains_key(key));
             for (key, seen) in seen {
-                let known = self.partitions.get(&key).map_or(-1, |known| known.leader_epoch);
-                if seen.leader_epoch >= known {
+                let highest = self.epochs.entry(key).or_insert(-1);
+                if seen.leader_epoch >= *highest {
+                    *highest = seen.leader_epoch;
                     self.partitions.insert(key, seen);
                 }
             }

@@ -439,7 +439,15 @@ impl<S: QuorumStorage> QuorumMember<S> {
     /// Promises, durably; whether the promise is kept.
     pub(super) fn keep_promise(&mut self, epoch: ControllerEpoch, holder: &Holder) -> bool {
         let outcome = self.storage.promise(epoch, holder);
-        self.stored(outcome).unwrap_or(false)
+        let kept = self.stored(outcome).unwrap_or(false);
+        if kept && self.known.epoch == epoch && self.known.holder.as_ref() != Some(holder) {
+            // In this epoch it follows nobody else any more. Another is known if a stranger raised the epoch in the
+            // Lease, which was rolled back before anybody took it.
+            self.known.holder = Some(holder.clone());
+            self.controller_heard_at = Some(self.now);
+            self.fetching.restart(self.now);
+        }
+        kept
     }
 
     /// Whether a clean stop is wanted.

@@ -37,6 +37,8 @@ const MAX_REPEATS: usize = 64;
 const LOOK_AFTER_INTERVAL_MS: i64 = 300_000;
 /// After a broker was unfenced: long enough for those that start together to be counted together.
 const AFTER_JOIN_MS: i64 = 5_000;
+/// After settings were changed: long enough for one look to serve the several requests of one administrator.
+const AFTER_SETTINGS_MS: i64 = 5_000;
 /// An event that comes so much later than the tick it should have waited for: this process was paused. More than the
 /// scheduling of a loaded machine, and well under a session.
 const PAUSED_MS: i64 = 1_000;
@@ -106,6 +108,8 @@ pub struct ActiveController {
     /// By `end`, which never falls.
     waiting: VecDeque<Waiting>,
     look_after_at: MonotonicMs,
+    /// When only leaderless partitions are looked at, as a setting may let them elect now.
+    elect_leaderless_at: Option<MonotonicMs>,
     /// When the next event should be here at the latest.
     expected_at: MonotonicMs,
 }
@@ -124,7 +128,17 @@ impl ActiveController {
         let look_after_at = now + AFTER_JOIN_MS;
         let expected_at = look_after_at;
         let waiting = VecDeque::new();
-        let mut controller = Self { epoch, image, settings, sessions, committed, waiting, look_after_at, expected_at };
+        let mut controller = Self {
+            epoch,
+            image,
+            settings,
+            sessions,
+            committed,
+            waiting,
+            look_after_at,
+            elect_leaderless_at: None,
+            expected_at,
+        };
         controller.expected_at = controller.next_tick();
         controller
     }
@@ -136,7 +150,10 @@ impl ActiveController {
 
     /// When to send [`Event::Tick`].
     pub fn next_tick(&self) -> MonotonicMs {
-        self.sessions.next_expiry(&self.image).map_or(self.look_after_at, |expiry| expiry.min(self.look_after_at))
+        [self.sessions.next_expiry(&self.image), self.elect_leaderless_at]
+            .into_iter()
+            .flatten()
+            .fold(self.look_after_at, MonotonicMs::min)
     }
 
     /// Works off an event. `now` is monotonic; `wall_ms` is the time of day.
@@ -187,6 +204,10 @@ impl ActiveController {
                 self.fence_expired(now, wall_ms, &mut effects);
                 if now >= self.look_after_at {
                     self.look_after(placement_seed, now, wall_ms, &mut effects);
+                } else if self.elect_leaderless_at.is_some_and(|at| now >= at) {
+                    let reply = self.command(&Command::ElectLeaderless, now, wall_ms, &mut effects);
+                    let again = reply == Reply::Progress(Progress::AskAgain);
+                    self.elect_leaderless_at = again.then_some(now + AGAIN_MS);
                 }
             }
         }
@@ -231,10 +252,14 @@ impl ActiveController {
         };
         match command {
             Command::RegisterBroker(_) | Command::UnregisterBroker(_) => self.sessions.follow(&self.image, now),
-            // A broker that joined, or a setting that allows unclean elections: there may be something to do.
-            Command::AlterSettings(_)
-            | Command::ChangeBrokerState(ChangeBrokerState { state: BrokerState::Unfenced, .. }) => {
+            // A broker that joined may lead what prefers it, and hold more of the internal topics.
+            Command::ChangeBrokerState(ChangeBrokerState { state: BrokerState::Unfenced, .. }) => {
                 self.look_after_at = self.look_after_at.min(now + AFTER_JOIN_MS);
+            }
+            // Unclean elections may be allowed now. No other duty depends on settings: leaders that an administrator has
+            // placed are not moved because a retention was changed.
+            Command::AlterSettings(_) => {
+                self.elect_leaderless_at.get_or_insert(now + AFTER_SETTINGS_MS);
             }
             _ => {}
         }
@@ -274,6 +299,7 @@ impl ActiveController {
             }
         }
         self.look_after_at = now + wait;
+        self.elect_leaderless_at = None;
     }
 }
 

@@ -85,6 +85,9 @@ pub enum AlterSettingsError {
     /// `INVALID_CONFIG`, 40.
     #[error("{0}")]
     InvalidChange(String),
+    /// Something was to be appended to, or taken from, what is no list (`INVALID_CONFIG`, 40, of brokers too).
+    #[error("setting {0:?} is no list: nothing can be appended to or taken from it")]
+    NoList(String),
     /// The resource or the setting twice (`INVALID_REQUEST`, 42).
     #[error("{0} is named twice in the request")]
     Duplicate(String),
@@ -236,8 +239,7 @@ fn changed(
             return Err(AlterSettingsError::InvalidChange(format!("setting {:?} has no value", name())));
         }
         SettingOperation::Append(_) | SettingOperation::Subtract(_) if !is_list => {
-            let reason = format!("setting {:?} is no list: nothing can be appended to or taken from it", name());
-            return Err(AlterSettingsError::InvalidChange(reason));
+            return Err(AlterSettingsError::NoList(name()));
         }
         SettingOperation::Set(Some(value)) => Some(value.clone()),
         SettingOperation::Delete => None,

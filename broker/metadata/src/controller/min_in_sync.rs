@@ -16,6 +16,11 @@ pub fn min_in_sync(topic: &TopicImage, partition: &PartitionImage, defaults: &To
     TopicRules::of(topic, defaults).min_in_sync(partition.replicas.len() - partition.adding.len())
 }
 
+/// The `min.insync.replicas` that holds for a topic as long as nobody gives one, by the replicas of its first partition.
+pub fn min_in_sync_without_setting(topic: &TopicImage) -> usize {
+    default_min_in_sync(topic.partitions.first().map_or(1, |partition| partition.original_replicas().count()))
+}
+
 /// The default of `min.insync.replicas` for so many replicas.
 pub(super) fn default_min_in_sync(replicas: usize) -> usize {
     replicas.saturating_sub(1).max(1)

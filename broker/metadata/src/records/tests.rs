@@ -92,7 +92,7 @@ fn stored_numbers_do_not_change() {
             bytes
         })
         .collect();
-    assert_eq!(bytes[0], [1, 9, 0x08, 7, 0x10, 1, 0x1a, 3, b'a', b'b', b'c']);
+    assert_eq!(bytes[0], [1, 14, 0x08, 7, 0x10, 1, 0x1a, 3, b'a', b'b', b'c', 0x22, 3, b'2', b':', b'x']);
     assert_eq!(bytes[1], [2, 3, 0x0a, 1, b'c']);
     assert_eq!(bytes[2], [3, 2, 0x08, 1]);
     assert_eq!(bytes[8], [10, 7, 0x08, 1, 0x10, 5, 0x18, 0xe8, 7]);

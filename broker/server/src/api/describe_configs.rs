@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use odradek_metadata::{
-    BrokerSettingsOf, DYNAMIC_BROKER_SETTINGS, Image, REPLICATION_FEATURE_LEVEL, TopicImage, topic_setting_is_in_force,
+    BrokerSettingsOf, DYNAMIC_BROKER_SETTINGS, Image, REPLICATION_FEATURE_LEVEL, TopicImage,
+    min_in_sync_without_setting, topic_setting_is_in_force,
 };
-use odradek_model::{SettingKind, TopicName, TopicSettings};
+use odradek_model::{SettingDescription, SettingKind, TopicName, TopicSettings};
 use odradek_wire::ErrorCode;
 use odradek_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -27,6 +28,9 @@ const STRING: i8 = 2;
 const INT: i8 = 3;
 const LONG: i8 = 5;
 const LIST: i8 = 7;
+
+/// Settings of brokers that Kafka gives no default: the same in hours has it (`ServerLogConfigs`).
+const WITHOUT_DEFAULT: [&str; 2] = ["log.retention.ms", "log.roll.ms"];
 
 pub(crate) fn handle(
     broker: &Arc<Broker>,
@@ -85,6 +89,12 @@ fn topic(broker: &Broker, name: &str) -> Outcome {
     let topic: &TopicImage = image.topic(name).ok_or_else(|| (ErrorCode::UnknownTopicOrPartition, String::new()))?;
     let settings = TopicSettings::resolve(&topic.overrides, &broker.settings.topic_defaults)
         .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+    // The one default that depends on the topic: tools find by it which partitions are under it.
+    let min_in_sync = min_in_sync_without_setting(topic).to_string();
+    let default = |description: &SettingDescription| match description.name {
+        "min.insync.replicas" => min_in_sync.clone(),
+        _ => description.default.to_owned(),
+    };
     let given = &broker.settings.given;
     let in_force = TopicSettings::descriptions().iter().filter(|d| topic_setting_is_in_force(&image, d.name));
     let configs = in_force.map(|description| {
@@ -96,13 +106,17 @@ fn topic(broker: &Broker, name: &str) -> Outcome {
             if let Some(value) = given.get(broker_name) {
                 synonyms.push(synonym(broker_name, value, STATIC_BROKER));
             }
-            synonyms.push(synonym(broker_name, description.default, DEFAULT));
+            if !WITHOUT_DEFAULT.contains(&broker_name) {
+                synonyms.push(synonym(broker_name, &default(description), DEFAULT));
+            }
         }
+        let config_source = of_topic(description, &topic.overrides, &broker.settings);
+        let value = if config_source == DEFAULT { Some(default(description)) } else { settings.get(description.name) };
         DescribeConfigsResourceResult {
             name: description.name.into(),
-            value: settings.get(description.name).map(Into::into),
+            value: value.map(Into::into),
             read_only: false,
-            config_source: of_topic(description, &topic.overrides, &broker.settings),
+            config_source,
             is_sensitive: false,
             synonyms,
             config_type: topic_type(description.kind),
@@ -117,7 +131,7 @@ fn this_broker(broker: &Broker, name: &str) -> Outcome {
     // The empty name is what was given for all brokers, and nothing else.
     if name.is_empty() {
         let given = DYNAMIC_BROKER_SETTINGS.iter().map(|name| {
-            let mut config = unlimited(name);
+            let mut config = rate(name);
             change_while_running(&mut config, &image, &[(BrokerSettingsOf::AllBrokers, DYNAMIC_DEFAULT)]);
             config
         });
@@ -167,23 +181,30 @@ fn this_broker(broker: &Broker, name: &str) -> Outcome {
         let own = (BrokerSettingsOf::Broker(broker.id), DYNAMIC_BROKER);
         for name in DYNAMIC_BROKER_SETTINGS {
             let at = configs.iter().position(|config| *config.name == *name);
-            let mut config = at.map_or_else(|| unlimited(name), |at| configs.swap_remove(at));
+            let mut config = rate(name);
+            // As in Kafka one that nobody has given is not told of, and has no default.
+            if let Some(given) = at.map(|at| configs.swap_remove(at)).filter(|given| given.config_source != DEFAULT) {
+                config = given;
+                config.synonyms.retain(|synonym| synonym.source != DEFAULT);
+            }
             change_while_running(&mut config, &image, &[own, (BrokerSettingsOf::AllBrokers, DYNAMIC_DEFAULT)]);
-            configs.push(config);
+            configs.extend(Some(config).filter(|config| config.config_source != DEFAULT));
         }
     }
-    configs.push(describe("node.id", id.clone(), &id, INT, "The id of this broker."));
+    let mut node = describe("node.id", id.clone(), &id, INT, "The id of this broker.");
+    node.config_source = STATIC_BROKER;
+    node.synonyms = vec![synonym("node.id", &id, STATIC_BROKER)];
+    configs.push(node);
     configs.sort_by_key(|config| config.name.to_string());
     Ok(configs)
 }
 
 /// A rate that nobody has given.
-fn unlimited(name: &str) -> DescribeConfigsResourceResult {
-    let value = i64::MAX.to_string();
+fn rate(name: &str) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult {
         name: name.into(),
-        synonyms: vec![synonym(name, &value, DEFAULT)],
-        value: Some(value.into()),
+        synonyms: Vec::new(),
+        value: None,
         read_only: false,
         config_source: DEFAULT,
         is_sensitive: false,
@@ -200,8 +221,10 @@ fn change_while_running(config: &mut DescribeConfigsResourceResult, image: &Imag
         .filter_map(|(of, source)| image.broker_settings(*of)?.get(&*name).map(|value| synonym(&name, value, *source)));
     config.synonyms.splice(0..0, given);
     config.read_only = false;
-    config.value.clone_from(&config.synonyms[0].value);
-    config.config_source = config.synonyms[0].source;
+    if let Some(first) = config.synonyms.first() {
+        config.value.clone_from(&first.value);
+        config.config_source = first.source;
+    }
 }
 
 fn topic_type(kind: SettingKind) -> i8 {

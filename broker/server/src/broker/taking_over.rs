@@ -13,7 +13,7 @@ use odradek_replication::{FetcherId, ReplicaKey, fetcher_of};
 
 use super::{Broker, in_parallel};
 use crate::coordinators::Loading;
-use crate::folder::WantedLog;
+use crate::folder::{OpenedLog, WantedLog};
 use crate::health::Phase;
 use crate::replica::{Decided, Replica, ReplicaParts};
 use crate::replicas::TopicReplicas;
@@ -41,7 +41,8 @@ struct Change<'a> {
 struct Taken {
     replica: Option<Arc<Replica>>,
     is_offline: bool,
-    is_opened: bool,
+    /// What the checkpoints on the disk say of it does not hold.
+    is_misstated: bool,
     /// The folder of a replica that is another broker's now.
     renamed: Option<PathBuf>,
 }
@@ -89,11 +90,10 @@ impl Broker {
             taken.iter().filter_map(|taken| taken.renamed.clone()).collect(),
             self.settings.time("log.segment.delete.delay.ms"),
         );
-        let opened = changes.iter().zip(&taken).filter(|(_, taken)| taken.is_opened);
-        let opened: Vec<_> = opened.map(|(change, _)| change.at()).collect();
         let any_removed = !deleted.is_empty() || taken.iter().any(|taken| taken.renamed.is_some());
-        if is_new && (any_removed || opened.iter().any(|at| self.folder.is_checkpointed(at))) {
-            self.checkpoint(&opened);
+        let any_misstated = taken.iter().any(|taken| taken.is_misstated);
+        if any_removed || any_misstated {
+            self.checkpoint(any_misstated);
         }
         let brokers_changed = statuses(&before).ne(statuses(image));
         let end = image.end_offset();
@@ -178,8 +178,8 @@ impl Broker {
             None if !is_own => Taken::default(),
             None if change.is_offline => Taken { is_offline: true, ..Taken::default() },
             None => {
-                let replica = self.open(change, is_new);
-                Taken { is_offline: replica.is_none(), is_opened: true, replica, renamed: None }
+                let (replica, is_misstated) = self.open(change, is_new);
+                Taken { is_offline: replica.is_none(), is_misstated, replica, renamed: None }
             }
         }
     }
@@ -235,12 +235,17 @@ impl Broker {
     /// The checkpoints know partitions by name: a topic that comes back under its name must not meet, after a kill, the
     /// log start and the recovery point of the one that was deleted. Nothing is served before. A name that they do not
     /// have can wait for the next ones: three files durably written cost 20 ms on a usual disk.
-    fn checkpoint(&self, opened: &[TopicPartition]) {
-        let logs = self.folder.checkpoint_logs(&self.replicas);
-        if let Err(error) = logs.and_then(|()| self.folder.checkpoint_high_watermarks(&self.replicas)) {
+    fn checkpoint(&self, any_misstated: bool) {
+        let mut outcome = self.folder.checkpoint_logs(&self.replicas);
+        // A high watermark beyond a log's end tells the next start that the log is damaged, should this one be killed
+        // before the controller has heard of it.
+        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            outcome = outcome.and_then(|()| self.folder.checkpoint_high_watermarks(&self.replicas));
+        }
+        if let Err(error) = outcome {
             // On a full disk a deletion is what helps, and what the checkpoints say of a topic that is gone harms only
             // one that has its name.
-            if error.is_no_space() && !opened.iter().any(|at| self.folder.is_checkpointed(at)) {
+            if error.is_no_space() && !any_misstated {
                 tracing::warn!(%error, "checkpoints are not written after a change of topics");
             } else {
                 self.replica_context.failure.fail(format!("checkpoints after a change of topics: {error}"));
@@ -301,8 +306,9 @@ impl Broker {
         }
     }
 
-    /// `None` if it cannot be opened; it is offline then, and the others serve.
-    fn open(&self, change: &Change<'_>, is_new: bool) -> Option<Arc<Replica>> {
+    /// The replica, and whether what the checkpoints on the disk say of it does not hold. `None` if it cannot be opened;
+    /// it is offline then, and the others serve.
+    fn open(&self, change: &Change<'_>, is_new: bool) -> (Option<Arc<Replica>>, bool) {
         let &Change { topic, index, partition: image, ref settings, .. } = change;
         let wanted = WantedLog {
             topic: &topic.name,
@@ -322,27 +328,26 @@ impl Broker {
             self.note_damage(change, "it is gone");
         }
         let mut recovery = self.health.recovery(bytes);
-        let partition = match self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery) {
-            Ok((partition, report)) => {
-                if let Some(cut) = &report.cut {
-                    tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's end is cut");
-                }
-                if !is_new
-                    && !is_lost
-                    && let Some(damage) = self.folder.damage(&change.at(), topic.always_flushed, &report)
-                {
-                    self.note_damage(change, &damage);
-                }
-                partition
-            }
+        let opened = self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery);
+        let OpenedLog { partition, report, is_misstated } = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
                 if !is_new && !is_lost {
                     self.note_damage(change, "it cannot be opened");
                 }
-                return None;
+                return (None, is_new && self.folder.is_checkpointed(&change.at()));
             }
         };
+        if let Some(cut) = &report.cut {
+            tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's end is cut");
+        }
+        if !is_new
+            && !is_lost
+            && let Some(damage) = self.folder.damage(&change.at(), topic.always_flushed, &report)
+        {
+            self.note_damage(change, &damage);
+        }
         if !is_new {
             recovery.finish();
         }
@@ -357,9 +362,9 @@ impl Broker {
         let replica = Replica::new(parts, self.replica_context.clone());
         if let Err(error) = replica.decide(self.decided(image), settings) {
             tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
-            return None;
+            return (None, is_misstated);
         }
-        Some(replica)
+        (Some(replica), is_misstated)
     }
 
     fn note_damage(&self, change: &Change<'_>, why: &str) {

@@ -92,15 +92,12 @@ impl Coordinators {
             let confirmed = coordinator.replica.confirm(coordinator.leader_epoch)?;
             Some((coordinator, confirmed))
         });
-        match unconfirmed {
-            Some((coordinator, confirmed)) => {
-                let coordinators = Arc::clone(self);
-                Reading::Unconfirmed(Box::new(Uncertain { coordinators, fetch, coordinator, confirmed }))
-            }
-            None => {
-                let group_id = Arc::clone(&fetch.group_id);
-                Reading::Asked(self.start(&group_id, Request::Fetch(fetch)))
-            }
+        if let Some((coordinator, confirmed)) = unconfirmed {
+            let coordinators = Arc::clone(self);
+            Reading::Unconfirmed(Box::new(Uncertain { coordinators, fetch, coordinator, confirmed }))
+        } else {
+            let group_id = Arc::clone(&fetch.group_id);
+            Reading::Asked(self.start(&group_id, Request::Fetch(fetch)))
         }
     }
 }

@@ -130,7 +130,7 @@ impl Folder {
             is_new: true,
         };
         let health = Health::default();
-        let (mut partition, _) = self.folder.open_partition(&wanted, 0, &mut health.recovery(0)).unwrap();
+        let mut partition = self.folder.open_partition(&wanted, 0, &mut health.recovery(0)).unwrap().partition;
         let this = vec![BrokerId(0)];
         let leadership = Leadership { leader_epoch: 3, partition_epoch: 0, replicas: this.clone(), in_sync: this };
         partition.lead(leadership, MonotonicTime(0)).unwrap();

@@ -77,6 +77,7 @@ impl Process {
             (key, Arc::clone(topic), Arc::clone(partition))
         });
         let mut changed = Vec::new();
+        let mut any_misstated = false;
         for (key, topic, partition) in own.collect::<Vec<_>>() {
             let known = before.topic_by_id(key.topic);
             let is_same_topic = known.is_some_and(|known| Arc::ptr_eq(known, &topic));
@@ -86,14 +87,15 @@ impl Process {
             }
             let same = known.and_then(|known| known.partitions.get(key.partition as usize));
             let is_changed = !same.is_some_and(|same| Arc::ptr_eq(same, &partition));
-            if !present && !self.open(key, &topic, &partition, is_new) {
-                return;
+            if !present {
+                let Some(is_misstated) = self.open(key, &topic, &partition, is_new) else { return };
+                any_misstated |= is_misstated;
             }
             self.tell(key, &topic, &partition);
             changed.push((key, self.fetcher(key, &topic, &partition), is_changed));
         }
         // Where a topic is gone and another has its name, the checkpoints must not speak of the one before.
-        if is_new && (any_gone || !changed.is_empty()) {
+        if any_gone || any_misstated {
             self.write_checkpoints();
         }
         let brokers_changed = statuses(&before).ne(statuses(image));
@@ -108,14 +110,16 @@ impl Process {
         self.move_groups();
     }
 
-    fn open(&mut self, key: ReplicaKey, topic: &TopicImage, image: &PartitionImage, is_new: bool) -> bool {
+    /// Whether the checkpoints say of it what does not hold; `None` if it does not open.
+    fn open(&mut self, key: ReplicaKey, topic: &TopicImage, image: &PartitionImage, is_new: bool) -> Option<bool> {
         let (settings, wall_ms) = (settings_of(topic, image), self.wall_ms());
         let named = (&topic.name, topic.id, key.partition);
-        let (log, high_watermark) = match self.folder.open_log(named, &settings, is_new, wall_ms) {
+        let opened = self.folder.open_log(named, &settings, is_new, wall_ms);
+        let (log, high_watermark, is_misstated) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.fail(format!("a log does not open: {error}"));
-                return false;
+                return None;
             }
         };
         let topic_partition = TopicPartition { topic: topic.name.clone(), partition: key.partition };
@@ -128,7 +132,7 @@ impl Process {
         let (topic, flushing) = (topic.name.clone(), None);
         let replica = Replica { partition, topic, settings, flushing, flush_waits: false, undecided: false };
         self.replicas.insert(key, replica);
-        true
+        Some(is_misstated)
     }
 
     /// Tells a replica what the metadata says of it.

@@ -130,3 +130,14 @@ fn rule_2_a_higher_promise_elsewhere_ends_a_candidacy() {
     assert_eq!(bench.role(), FOLLOWER);
     assert_eq!(bench.member.status().controller, promise(6, 3));
 }
+
+#[test]
+fn rule_2_a_promise_counts_more_than_what_a_stranger_wrote_into_the_lease_under_the_same_epoch() {
+    let mut bench = Bench::new(3, TestStorage::with(promise(3, 2), &[1, 2]));
+    bench.lease_is(Some(&view(4, 5, Some(2), &[1, 2, 3])));
+    assert_eq!(bench.member.status().controller, promise(4, 2));
+    // The Lease was rolled back, and broker 3 took it with the epoch that was never promised to anybody.
+    bench.hear(3, 7, MessageBody::AskPromise(4));
+    assert_eq!(bench.member.status().controller, promise(4, 3));
+    assert!(bench.sent(3).iter().any(|(_, body)| matches!(body, MessageBody::Fetch(_))), "and follows it");
+}

@@ -4,7 +4,10 @@
 use uuid::Uuid;
 
 use super::super::scenarios::{Cluster, check, start_of};
-use super::super::{AlterPartition, ProposedPartition, ProposedReplica, RegisterBroker, SESSION_TIMEOUT_MS};
+use super::super::{
+    AlterPartition, AlterReassignments, AlterSettings, ProposedPartition, ProposedReplica, Reassignment,
+    RegisterBroker, ResourceChanges, SESSION_TIMEOUT_MS, SettingOperation, SettingsResource,
+};
 use super::*;
 use crate::PartitionKey;
 
@@ -59,6 +62,15 @@ impl Driven {
             metadata_end: self.replayed.end_offset(),
             wants_fence: false,
             wants_shutdown: false,
+        }
+    }
+
+    /// Each active broker says that it is alive.
+    fn heartbeat_all(&mut self) {
+        for id in
+            self.replayed.brokers().filter(|broker| broker.is_active()).map(|broker| broker.id.0).collect::<Vec<_>>()
+        {
+            self.handle(Event::Heartbeat(99, self.heartbeat(id)));
         }
     }
 
@@ -158,6 +170,42 @@ fn preferred_leaders_and_internal_topics_are_looked_after() {
     assert_eq!(driven.replayed.leadership_count(BrokerId(1)), 1);
     assert_eq!(driven.replayed.reassigning_partitions().count(), 1);
     assert!(driven.controller.look_after_at >= LOOK_AFTER_INTERVAL_MS);
+}
+
+#[test]
+fn settings_let_leaderless_partitions_elect_and_move_no_leader() {
+    let mut cluster = Cluster::of(3);
+    cluster.topic("placed", &[&[2, 3]], &[]);
+    cluster.topic("behind", &[&[1, 2]], &[]);
+    cluster.propose("behind", &[1]).expect("taken");
+    cluster.set(1, BrokerState::Fenced);
+    let (placed, behind) = (cluster.key("placed", 0), cluster.key("behind", 0));
+    let mut driven = Driven::new(&cluster);
+    driven.tick(AFTER_JOIN_MS);
+    // An administrator prefers 3 to lead, and has 2 lead until that is asked for.
+    let reassignment = Reassignment { topic: "placed".into(), partition: 0, replicas: Some(vec![3, 2]) };
+    let command = AlterReassignments { reassignments: vec![reassignment], allow_replication_factor_change: false };
+    driven.handle(Event::Command(1, Command::AlterReassignments(command)));
+    let leader = |driven: &Driven, key| driven.replayed.partition(key).expect("there").leader;
+    let look_after_at = driven.controller.look_after_at;
+    let change = |name: &str, value: &str| {
+        let changes = vec![(name.to_owned(), SettingOperation::Set(Some(value.to_owned())))];
+        let resources = vec![ResourceChanges { resource: SettingsResource::Topic("behind".into()), changes }];
+        Event::Command(2, Command::AlterSettings(AlterSettings { resources, validate_only: false }))
+    };
+
+    driven.heartbeat_all();
+    driven.handle(change("retention.ms", "1000"));
+    assert_eq!(driven.controller.next_tick(), driven.now + AFTER_SETTINGS_MS);
+    driven.tick(driven.now + AFTER_SETTINGS_MS);
+    assert_eq!((leader(&driven, placed), leader(&driven, behind)), (Some(BrokerId(2)), None));
+
+    driven.heartbeat_all();
+    driven.handle(change("unclean.leader.election.enable", "true"));
+    driven.tick(driven.now + AFTER_SETTINGS_MS);
+    assert_eq!((leader(&driven, placed), leader(&driven, behind)), (Some(BrokerId(2)), Some(BrokerId(2))));
+    assert_eq!(driven.controller.elect_leaderless_at, None);
+    assert_eq!(driven.controller.look_after_at, look_after_at, "the other duties keep their time");
 }
 
 #[test]
