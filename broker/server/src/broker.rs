@@ -16,6 +16,7 @@ use odradek_partition::LocalBroker;
 use odradek_replication::ReplicaKey;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,6 +44,9 @@ use self::newest_image::NewestImage;
 const AUTO_CREATIONS: usize = 100;
 /// How long an answer waits until this broker has applied what it says. Others may be ahead of us, never for ever.
 const REACH_DEADLINE: Duration = Duration::from_secs(1);
+/// How long an answer about leaders waits for what is decided after the loss of one. A process that was killed refuses the
+/// controller's probe, and its leaderships are moved within tens of milliseconds; a probe that nobody answers takes 500 ms.
+const NEWS_WAIT: Duration = Duration::from_millis(500);
 
 /// One broker.
 #[derive(Debug)]
@@ -171,6 +175,31 @@ impl Broker {
     /// The end of the newest image that was taken over: what the metadata says up to there is done here.
     pub fn applied(&self) -> watch::Receiver<Offset> {
         self.applied.subscribe()
+    }
+
+    /// Whether a broker that leads something has just been lost, and it is not decided yet who leads instead.
+    pub(crate) fn awaits_news_of_a_leader(&self) -> bool {
+        self.news_of_leaders_until().is_some()
+    }
+
+    /// Until that is decided, or will not be soon.
+    pub(crate) async fn news_of_leaders(&self) {
+        let mut applied = self.applied();
+        while let Some(until) = self.news_of_leaders_until() {
+            if !matches!(tokio::time::timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    fn news_of_leaders_until(&self) -> Option<Instant> {
+        let lost = self.peers.lost_since(Instant::now().checked_sub(NEWS_WAIT)?);
+        if lost.is_empty() {
+            return None;
+        }
+        let image = self.image();
+        let leads = |id: BrokerId| image.broker(id).is_some_and(|b| !b.fenced) && image.leadership_count(id) > 0;
+        lost.into_iter().filter(|(id, _)| leads(*id)).map(|(_, first)| first + NEWS_WAIT).max()
     }
 
     /// Waits until this broker has applied the metadata below `end`, for a second at most.

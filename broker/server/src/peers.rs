@@ -8,6 +8,7 @@
 //! It must not know what is asked, nor who is the controller: `controller_client` and the fetchers do.
 mod controller_client;
 mod lane;
+mod losses;
 mod quorum_lane;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +33,7 @@ pub use crate::private::authentication::{ClusterSecret, ClusterSecretError, Iden
 pub use crate::private::commands::Impossible;
 pub use controller_client::{ControllerClient, ControllerClientError, Forwarded};
 use lane::{Address, LaneConnection};
+use losses::Losses;
 use quorum_lane::Outbox;
 
 /// What travels on a connection of its own.
@@ -143,6 +145,7 @@ pub struct Peers {
     random: Arc<dyn Random>,
     runtime: Handle,
     on_loss: OnLoss,
+    losses: Losses,
     warnings: WarningGate,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
@@ -170,6 +173,7 @@ impl Peers {
             random: settings.random,
             runtime: settings.runtime,
             on_loss: settings.on_loss,
+            losses: Losses::default(),
             warnings: WarningGate::default(),
             this: Weak::clone(this),
             outboxes: Mutex::default(),
@@ -271,8 +275,18 @@ impl Peers {
 
     fn tell_if_lost(&self, broker: BrokerId, error: &ClientError) {
         if lane::is_loss(error) {
-            (self.on_loss)(broker);
+            self.lost(broker);
         }
+    }
+
+    fn lost(&self, broker: BrokerId) {
+        self.losses.note(broker, Instant::now());
+        (self.on_loss)(broker);
+    }
+
+    /// Brokers to which connections were refused or reset, for the first time after that moment, and when.
+    pub fn lost_since(&self, moment: Instant) -> Vec<(BrokerId, Instant)> {
+        self.losses.since(moment)
     }
 }
 
