@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The broker as requests meet it: identity, image, replicas, coordinators, controller, budgets. It must not know the
 //! wire protocol. How an image is taken over stands in `broker/taking_over.rs`.
+mod lost_leaders;
 mod newest_image;
 mod taking_over;
 
@@ -16,7 +17,6 @@ use odradek_partition::LocalBroker;
 use odradek_replication::ReplicaKey;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +37,7 @@ use crate::replicas::Replicas;
 use crate::replication::{ControllerOf, IsrChanges, ReplicaSource, Replication};
 use crate::settings::BrokerSettings;
 
+pub(crate) use self::lost_leaders::LeadersOf;
 use self::newest_image::NewestImage;
 
 /// Topics being created because somebody asked for them, at most: a client that asks for random names must not queue
@@ -44,9 +45,6 @@ use self::newest_image::NewestImage;
 const AUTO_CREATIONS: usize = 100;
 /// How long an answer waits until this broker has applied what it says. Others may be ahead of us, never for ever.
 const REACH_DEADLINE: Duration = Duration::from_secs(1);
-/// How long an answer about leaders waits for what is decided after the loss of one. A process that was killed refuses the
-/// controller's probe, and its leaderships are moved within tens of milliseconds; a probe that nobody answers takes 500 ms.
-const NEWS_WAIT: Duration = Duration::from_millis(500);
 
 /// One broker.
 #[derive(Debug)]
@@ -175,31 +173,6 @@ impl Broker {
     /// The end of the newest image that was taken over: what the metadata says up to there is done here.
     pub fn applied(&self) -> watch::Receiver<Offset> {
         self.applied.subscribe()
-    }
-
-    /// Whether a broker that leads something has just been lost, and it is not decided yet who leads instead.
-    pub(crate) fn awaits_news_of_a_leader(&self) -> bool {
-        self.news_of_leaders_until().is_some()
-    }
-
-    /// Until that is decided, or will not be soon.
-    pub(crate) async fn news_of_leaders(&self) {
-        let mut applied = self.applied();
-        while let Some(until) = self.news_of_leaders_until() {
-            if !matches!(tokio::time::timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-    }
-
-    fn news_of_leaders_until(&self) -> Option<Instant> {
-        let lost = self.peers.lost_since(Instant::now().checked_sub(NEWS_WAIT)?);
-        if lost.is_empty() {
-            return None;
-        }
-        let image = self.image();
-        let leads = |id: BrokerId| image.broker(id).is_some_and(|b| !b.fenced) && image.leadership_count(id) > 0;
-        lost.into_iter().filter(|(id, _)| leads(*id)).map(|(_, first)| first + NEWS_WAIT).max()
     }
 
     /// Waits until this broker has applied the metadata below `end`, for a second at most.

@@ -22,6 +22,7 @@ use odradek_model::{BrokerId, ClusterId, DirectoryId};
 use odradek_wire::client::ClientError;
 use odradek_wire::{ErrorCode, frame};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use odradek_wire::private::PeerRequest;
@@ -230,6 +231,7 @@ impl Peers {
 
     /// Ends the connections to a broker that is gone for good, each after its present request.
     pub fn close(&self, broker: BrokerId) {
+        self.losses.forget(broker);
         self.lock_lanes().retain(|(id, _), _| *id != broker);
         if let Some(outbox) = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&broker) {
             outbox.close();
@@ -280,13 +282,19 @@ impl Peers {
     }
 
     fn lost(&self, broker: BrokerId) {
-        self.losses.note(broker, Instant::now());
+        self.losses.lost(broker, Instant::now());
         (self.on_loss)(broker);
     }
 
-    /// Brokers to which connections were refused or reset, for the first time after that moment, and when.
-    pub fn lost_since(&self, moment: Instant) -> Vec<(BrokerId, Instant)> {
+    /// Brokers to which connections were refused or reset, for the first time after that moment, and when; none that was
+    /// reached since.
+    pub(crate) fn lost_since(&self, moment: Instant) -> Vec<(BrokerId, Instant)> {
         self.losses.since(moment)
+    }
+
+    /// Changes when a broker is lost or reached again.
+    pub(crate) fn losses(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.losses.changes()
     }
 }
 

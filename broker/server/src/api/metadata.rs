@@ -11,7 +11,7 @@ use odradek_wire::messages::{
     MetadataResponseTopic,
 };
 
-use crate::broker::Broker;
+use crate::broker::{Broker, LeadersOf};
 use crate::dispatch::{Answer, Answered, Call};
 
 /// Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs: everybody may do everything as long
@@ -22,19 +22,31 @@ pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1
 
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataRequest) -> Answer<MetadataResponse> {
     let (version, listener) = (call.version, Arc::clone(&call.peer.listener));
-    if !broker.awaits_news_of_a_leader() {
+    let leaders = leaders_of(&request, version);
+    if !broker.awaits_leaders(&leaders) {
         return Answer::now(answer(broker, version, &listener, request));
     }
-    // The client asks as it has just lost a leader, which this broker has lost too. librdkafka would keep the old one and
-    // ask again only a second later.
+    // The client asks as it has just lost a leader, which this broker has lost too. Of what is still the old leader
+    // librdkafka would ask again only a second later.
     let (broker, stopping) = (Arc::clone(broker), call.peer.stopping.clone());
     Answer::later(async move {
         tokio::select! {
-            () = broker.news_of_leaders() => {}
+            () = broker.leaders_known(&leaders) => {}
             () = stopping.cancelled() => {}
         }
         Answered::from(answer(&broker, version, &listener, request))
     })
+}
+
+fn leaders_of(request: &MetadataRequest, version: i16) -> LeadersOf {
+    match &request.topics {
+        Some(topics) if version > 0 || !topics.is_empty() => {
+            let names = topics.iter().filter_map(|topic| topic.name.as_deref().map(Into::into)).collect();
+            let ids = topics.iter().filter(|topic| !topic.topic_id.is_nil()).map(|topic| TopicId(topic.topic_id));
+            LeadersOf::Topics { names, ids: ids.collect() }
+        }
+        _ => LeadersOf::All,
+    }
 }
 
 fn answer(broker: &Arc<Broker>, version: i16, listener: &str, request: MetadataRequest) -> MetadataResponse {
