@@ -300,6 +300,12 @@ impl Peers {
         self.losses.since(moment)
     }
 
+    /// Says that the cluster decided nothing about a lost broker for as long as anybody waits for it. Its losses are not
+    /// told by [`Self::lost_since`] for a while.
+    pub(crate) fn lost_in_vain(&self, broker: BrokerId) {
+        self.losses.in_vain(broker, Instant::now());
+    }
+
     /// Changes when a broker is lost or reached again.
     pub(crate) fn losses(&self) -> watch::Receiver<impl Sized + use<>> {
         self.losses.changes()

@@ -44,12 +44,13 @@ impl LeadersOf {
 }
 
 impl Broker {
-    /// Whether other brokers lead any of these. What is fenced is known to be away.
+    /// Whether other brokers lead any of these.
     pub(crate) fn are_led_elsewhere(&self, of: &LeadersOf) -> bool {
         let image = self.image();
         image.brokers().any(|broker| self.asks(&image, of, broker))
     }
 
+    /// Whether it is another broker that leads any of these, and is not known to be away.
     fn asks(&self, image: &Image, of: &LeadersOf, broker: &BrokerImage) -> bool {
         broker.id != self.id && !broker.fenced && image.leadership_count(broker.id) > 0 && of.include(image, broker.id)
     }
@@ -65,28 +66,31 @@ impl Broker {
         }
         asked.join_all().await;
         let (mut applied, mut losses) = (self.applied(), self.peers.losses());
-        while let Some(until) = self.awaits_leaders_until(of) {
+        loop {
+            let awaited = self.awaited_leaders(of);
+            let Some(until) = awaited.iter().map(|(_, began_at)| *began_at + LONGEST_WAIT).max() else { return };
             tokio::select! {
                 Ok(()) = applied.changed() => {}
                 Ok(()) = losses.changed() => {}
-                () = sleep_until(until) => {}
+                () = sleep_until(until) => {
+                    for (leader, _) in awaited {
+                        self.peers.lost_in_vain(leader);
+                    }
+                    return;
+                }
             }
         }
     }
 
-    fn awaits_leaders_until(&self, of: &LeadersOf) -> Option<Instant> {
-        let lost = self.peers.lost_since(Instant::now().checked_sub(LONGEST_WAIT)?);
-        if lost.is_empty() {
-            return None;
+    /// Those of the leaders that have just been lost without a decision about it, and when.
+    fn awaited_leaders(&self, of: &LeadersOf) -> Vec<(BrokerId, Instant)> {
+        let Some(oldest) = Instant::now().checked_sub(LONGEST_WAIT) else { return Vec::new() };
+        let mut lost = self.peers.lost_since(oldest);
+        if !lost.is_empty() {
+            let image = self.image();
+            // Whoever is fenced and still leads has no other replica that could: there is nothing to wait for.
+            lost.retain(|(id, _)| image.broker(*id).is_some_and(|leader| self.asks(&image, of, leader)));
         }
-        let image = self.image();
-        // Whoever is fenced and still leads has no other replica that could: there is nothing to wait for.
-        let is_leader = |id| {
-            image.broker(id).is_some_and(|broker| !broker.fenced)
-                && image.leadership_count(id) > 0
-                && of.include(&image, id)
-        };
-        let awaited = lost.into_iter().filter(|(id, _)| is_leader(*id));
-        awaited.map(|(_, began_at)| began_at + LONGEST_WAIT).max()
+        lost
     }
 }

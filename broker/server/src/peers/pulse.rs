@@ -15,8 +15,8 @@ use super::{Lane, Peers};
 /// only slow must not make those wait who ask.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Who did not answer is not asked again for so long, so that a broker that is paused, or whose network is, costs those
-/// who ask a fiftieth of their time at most.
+/// Who did not answer is not asked again for so long, unless it is reached meanwhile, so that a broker that is paused, or
+/// whose network is, costs those who ask a fiftieth of their time at most.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
 /// What is known of one broker; the lock is held while it is asked.
@@ -35,6 +35,15 @@ pub(super) struct Pulses(Mutex<HashMap<BrokerId, Arc<tokio::sync::Mutex<Pulse>>>
 impl Pulses {
     fn of(&self, broker: BrokerId) -> Arc<tokio::sync::Mutex<Pulse>> {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(broker).or_default())
+    }
+
+    /// A connection to the broker was opened: it may be asked again.
+    pub(super) fn reached(&self, broker: BrokerId) {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&broker).cloned();
+        // Who asks at this moment takes note of what comes of it.
+        if let Some(mut pulse) = known.as_ref().and_then(|pulse| pulse.try_lock().ok()) {
+            pulse.missed_at = None;
+        }
     }
 
     pub(super) fn forget(&self, broker: BrokerId) {
