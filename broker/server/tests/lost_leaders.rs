@@ -189,7 +189,7 @@ async fn what_a_loss_has_nothing_to_do_with_is_answered_at_once() {
         survivor.loses(1).await;
         let by_id = |name: &str| {
             let topic_id = survivor.cluster.image().topic(name).unwrap().id.0;
-            let topics = vec![MetadataRequestTopic { name: None, topic_id, ..Default::default() }];
+            let topics = vec![MetadataRequestTopic { name: None, topic_id }];
             let request = MetadataRequest { topics: Some(topics), ..MetadataRequest::default() };
             start(&survivor.cluster.broker, &request, VERSION)
         };
