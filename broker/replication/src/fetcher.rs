@@ -156,6 +156,9 @@ pub struct Fetcher {
     /// take the bytes of all others.
     order: BTreeMap<u64, ReplicaKey>,
     next_place: u64,
+    /// The places of those whose question does not stand. A request is made of them alone, so that with thousands of
+    /// partitions it costs what has changed.
+    restless: BTreeSet<u64>,
     session: Session,
     /// Who is in the leader's session and is to leave it, as the leader has said what was not taken in; bounded by the
     /// session's partitions.
@@ -173,6 +176,7 @@ impl Fetcher {
             partitions: HashMap::new(),
             order: BTreeMap::new(),
             next_place: 0,
+            restless: BTreeSet::new(),
             session: Session::default(),
             leaving: BTreeSet::new(),
             is_paused: false,
@@ -211,11 +215,13 @@ impl Fetcher {
     pub fn add(&mut self, key: ReplicaKey) {
         if let Some(followed) = self.partitions.get_mut(&key) {
             followed.state = State::Due;
+            self.restless.insert(followed.place);
             return;
         }
         let place = self.next_place;
         self.next_place += 1;
         self.order.insert(place, key);
+        self.restless.insert(place);
         self.partitions.insert(key, Followed { state: State::Due, place, known: None });
     }
 
@@ -223,6 +229,7 @@ impl Fetcher {
     pub fn remove(&mut self, key: ReplicaKey) {
         if let Some(followed) = self.partitions.remove(&key) {
             self.order.remove(&followed.place);
+            self.restless.remove(&followed.place);
             if followed.known.is_some() {
                 self.leaving.insert(key);
             }
@@ -277,17 +284,15 @@ impl Fetcher {
         if whom == Whom::All && (self.session.awaits_answer() || !self.session.is_open() || self.any_returns(now)) {
             self.begin_session();
         }
-        let (mut offsets, mut named, mut standing) = (Vec::new(), Vec::new(), 0usize);
+        let (mut offsets, mut named) = (Vec::new(), Vec::new());
         let mut outside = Vec::new();
         let (mut earliest, mut any_blocked) = (None::<MonotonicTime>, false);
-        for key in self.order.values() {
+        let restless: Vec<u64> = self.restless.iter().copied().collect();
+        for place in restless {
+            let key = &self.order[&place];
             let followed = self.partitions.get_mut(key).expect("the order names partitions that are there");
             let asks = match followed.state {
                 State::Asked(_) if whom == Whom::Newcomers => continue,
-                State::Asked(_) if followed.stands() => {
-                    standing += 1;
-                    continue;
-                }
                 State::Idle => false,
                 State::Blocked => {
                     any_blocked = true;
@@ -302,11 +307,8 @@ impl Fetcher {
             if asks {
                 followed.state = match step(*key) {
                     FollowerStep::Fetch(plan) if plan.leader == self.id.leader => {
-                        if whom == Whom::All
-                            && followed.known.replace(plan).is_some_and(|known| asks_alike(known, plan))
-                        {
-                            standing += 1;
-                        } else {
+                        let known = if whom == Whom::All { followed.known.replace(plan) } else { None };
+                        if !known.is_some_and(|known| asks_alike(known, plan)) {
                             named.push(Ask { key: *key, plan });
                         }
                         State::Asked(plan.number)
@@ -323,11 +325,14 @@ impl Fetcher {
                     }
                 };
             }
-            if whom == Whom::All && followed.known.is_some() && !followed.stands() {
+            if followed.stands() {
+                self.restless.remove(&place);
+            } else if whom == Whom::All && followed.known.is_some() {
                 outside.push(*key);
             }
         }
-        let fetch = (!named.is_empty() || standing > 0).then(|| {
+        let any_stands = whom == Whom::All && self.restless.len() < self.partitions.len();
+        let fetch = (!named.is_empty() || any_stands).then(|| {
             let mut wait_ms = self.settings.wait_ms;
             if let Some(earliest) = earliest {
                 wait_ms = wait_ms.min(earliest.millis_since(now));
@@ -370,6 +375,7 @@ impl Fetcher {
         for followed in self.partitions.values_mut() {
             followed.known = None;
         }
+        self.restless = self.order.keys().copied().collect();
     }
 
     /// Who is left out of a session's next request.
@@ -407,6 +413,7 @@ impl Fetcher {
             followed.state = State::Delayed(until);
         }
         self.session.failed();
+        // It makes all restless.
         self.begin_session();
     }
 
@@ -427,6 +434,7 @@ impl Fetcher {
         if !matches!(outcome, Outcome::Taken { .. }) && followed.known.is_some_and(|known| known.number == number) {
             followed.known = None;
             self.leaving.insert(key);
+            self.restless.insert(followed.place);
         }
         if !is_asked {
             return;
@@ -437,10 +445,12 @@ impl Fetcher {
         };
         if bytes > 0 {
             self.order.remove(&followed.place);
+            self.restless.remove(&followed.place);
             followed.place = self.next_place;
             self.next_place += 1;
             self.order.insert(followed.place, key);
         }
+        self.restless.insert(followed.place);
     }
 }
 

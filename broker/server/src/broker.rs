@@ -130,6 +130,7 @@ impl Broker {
             brokers: Arc::clone(&newest_image) as _,
         };
         let slots = parts.settings.number("max.incremental.fetch.session.cache.slots") as usize;
+        let fetch_sessions = FetchSessions::new(slots, local.replica_lag_time_max_ms);
         Arc::new(Self {
             id: parts.id,
             cluster_id: parts.cluster_id,
@@ -143,7 +144,7 @@ impl Broker {
             controller: parts.controller,
             peers: parts.peers,
             producer_ids: ProducerIds::default(),
-            fetch_sessions: FetchSessions::new(slots),
+            fetch_sessions,
             reads: parts.reads,
             folder: parts.folder,
             replica_context: ReplicaContext {

@@ -9,6 +9,9 @@
 //! [`FetchSessions::begin`] when a request arrives says what to read, in which order. What was read is given to
 //! [`FetchSessions::end`] once, when the answer is sent: it says which partitions the answer names.
 //!
+//! A follower's session is read in full every once in a while, and in between where something may have come ([`watch`]
+//! says which).
+//!
 //! Time and randomness are parameters. It must not know connections, logs, or what is read.
 mod cache;
 #[cfg(test)]
@@ -16,6 +19,7 @@ mod follower_tests;
 mod session;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -25,10 +29,12 @@ use odradek_model::TopicName;
 use odradek_partition::MonotonicTime;
 use odradek_wire::messages::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use odradek_wire::{ErrorCode, Text};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use self::cache::Cache;
 use self::session::Session;
+use self::watch::Watch;
 
 /// No session.
 const NO_SESSION: i32 = 0;
@@ -103,7 +109,55 @@ pub(crate) enum Turn {
     /// Its answer opens one.
     First { by_id: bool, is_follower: bool },
     /// It continues this one. The session is kept for the answer even if it loses its place meanwhile.
-    Next { id: i32, epoch: i32, session: Arc<Mutex<Session>> },
+    Next {
+        id: i32,
+        epoch: i32,
+        session: Arc<Mutex<Session>>,
+        /// Of a follower's, which this request has taken and its answer gives back. A request that comes meanwhile looks
+        /// at all.
+        watch: Mutex<Option<Watch>>,
+    },
+}
+
+impl Turn {
+    fn watch(&self) -> Option<MutexGuard<'_, Option<Watch>>> {
+        let Self::Next { watch, .. } = self else { return None };
+        Some(watch.lock().unwrap_or_else(PoisonError::into_inner)).filter(|watch| watch.is_some())
+    }
+
+    /// Whether there may be partitions beside those that [`FetchSessions::begin`] gave, which wake who waits.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch().is_some()
+    }
+
+    /// Who is told when one of them has something, if there is a watch.
+    pub(crate) fn notify(&self) -> Option<Arc<Notify>> {
+        Some(self.watch()?.as_ref()?.notify())
+    }
+
+    /// Whether a waker is left with this partition by an earlier request, and still good.
+    pub(crate) fn is_armed(&self, at: &Requested) -> bool {
+        self.watch().is_some_and(|watch| watch.as_ref().is_some_and(|watch| watch.is_armed(at)))
+    }
+
+    /// A waker for a partition that has nothing for the follower, and waits for records. It fires once.
+    pub(crate) fn waker(&self, at: &Requested) -> Option<impl FnOnce() + Send + use<>> {
+        Some(self.watch()?.as_ref()?.waker(at))
+    }
+
+    /// Passes the partition over in requests to come, until its waker fires. Dropping `wait` has to give that up.
+    pub(crate) fn arm(&self, at: &Requested, wait: impl Send + 'static) {
+        if let Some(watch) = self.watch().as_mut().and_then(|watch| watch.as_mut()) {
+            watch.arm(at, wait);
+        }
+    }
+
+    /// The partitions whose wakers have fired.
+    pub(crate) fn fired(&self) -> Vec<Requested> {
+        let Self::Next { session, .. } = self else { return Vec::new() };
+        let fired = self.watch().and_then(|mut watch| watch.as_mut().map(Watch::take_fired)).unwrap_or_default();
+        if fired.is_empty() { Vec::new() } else { lock(session).requested_of(fired.iter()) }
+    }
 }
 
 /// What the answer says.
@@ -138,12 +192,20 @@ pub struct SessionCounts {
 #[derive(Debug)]
 pub struct FetchSessions {
     cache: Mutex<Cache>,
+    /// How often all partitions of a follower's session are looked at.
+    whole_every_ms: i64,
 }
 
+/// How often all partitions of a follower's session are looked at: as often as those of an idle one, whose requests wait
+/// so long (`replica.fetch.wait.max.ms`).
+const WHOLE_EVERY_MS: i64 = 500;
+
 impl FetchSessions {
-    /// None yet; `slots` at most (`max.incremental.fetch.session.cache.slots`).
-    pub fn new(slots: usize) -> Self {
-        Self { cache: Mutex::new(Cache::new(slots)) }
+    /// None yet; `slots` at most (`max.incremental.fetch.session.cache.slots`). A follower counts as lagging
+    /// `lag_time_max_ms` after it was seen to be at the log's end (`replica.lag.time.max.ms`).
+    pub fn new(slots: usize, lag_time_max_ms: i64) -> Self {
+        let whole_every_ms = WHOLE_EVERY_MS.min(lag_time_max_ms / 4);
+        Self { cache: Mutex::new(Cache::new(slots)), whole_every_ms }
     }
 
     /// How many there are.
@@ -178,7 +240,7 @@ impl FetchSessions {
         if open.by_id() != by_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
-        open.update(&request.topics, &request.forgotten_topics_data);
+        let mut watch = open.update(&request.topics, &request.forgotten_topics_data);
         if open.is_empty() {
             cache.remove(id, is_follower);
             return Ok((named_once(&request.topics), Turn::Sessionless));
@@ -190,9 +252,19 @@ impl FetchSessions {
         }
         let epoch = open.turn();
         drop(cache);
-        let requested = open.requested();
+        let is_whole = watch.as_mut().is_none_or(|watch| watch.begin_whole(now, self.whole_every_ms));
+        let requested = match &mut watch {
+            Some(watch) if !is_whole => {
+                watch.take_fired();
+                open.requested_of(watch.loose())
+            }
+            Some(_) | None => open.requested(),
+        };
+        if is_follower && watch.is_none() {
+            watch = Some(Watch::new(requested.iter().map(watch::name_of), now));
+        }
         drop(open);
-        Ok((requested, Turn::Next { id, epoch, session }))
+        Ok((requested, Turn::Next { id, epoch, session, watch: Mutex::new(watch) }))
     }
 
     /// Takes note of what was read for a request, in the order of what [`Self::begin`] gave, and says what of it the
@@ -214,10 +286,18 @@ impl FetchSessions {
                 let session_id = cache.insert(session, *is_follower, now, random).unwrap_or(NO_SESSION);
                 Ended { error, session_id, named, evicted: cache.evictions() - evicted }
             }
-            Turn::Next { id, epoch, session } => {
+            Turn::Next { id, epoch, session, watch } => {
                 let mut session = lock(session);
                 if session.epoch() == *epoch {
+                    let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let read = read.inspect(|(at, data)| {
+                        let has_failed = data.error_code != ErrorCode::None.code() || data.diverging_epoch.epoch >= 0;
+                        if let Some(watch) = watch.as_mut().filter(|_| has_failed) {
+                            watch.loosen(watch::name_of(at));
+                        }
+                    });
                     let named = Named::These(read.map(|(at, data)| session.is_news(at, data)).collect());
+                    session.keep(watch);
                     Ended { error, session_id: *id, named, evicted: 0 }
                 } else {
                     // The same request has come again meanwhile.

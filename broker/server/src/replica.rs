@@ -8,8 +8,9 @@
 mod roles;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use odradek_model::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName, TopicSettings};
@@ -41,11 +42,22 @@ pub enum AppendFailure {
 }
 
 /// Who waits under a token.
-#[derive(Debug)]
 enum Waiter {
     Fetch(Arc<Notify>),
+    FollowerFetch(Box<dyn FnOnce() + Send>),
     Produce(oneshot::Sender<ProduceOutcome>),
     Deletion(oneshot::Sender<DeleteOutcome>),
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fetch(_) => "Fetch",
+            Self::FollowerFetch(_) => "FollowerFetch",
+            Self::Produce(_) => "Produce",
+            Self::Deletion(_) => "Deletion",
+        })
+    }
 }
 
 /// What every replica of this broker shares.
@@ -244,7 +256,7 @@ impl Replica {
     ) -> Result<Option<FetchWait>, WaitError> {
         let token = self.new_token();
         self.waiters().insert(token, Waiter::Fetch(Arc::clone(notify)));
-        let wait = FetchWait { replica: Arc::clone(self), token };
+        let wait = FetchWait { replica: Arc::downgrade(self), token };
         match self.lock().wait_fetch(token, offset, seen_end, wanted_bytes, isolation) {
             Ok(Waiting::Registered) => Ok(Some(wait)),
             // Dropping `wait` forgets the token.
@@ -339,8 +351,11 @@ impl Replica {
         for effect in effects {
             match effect {
                 Effect::WakeFetch(token) => {
-                    if let Some(Waiter::Fetch(notify)) = self.waiters().remove(&token) {
-                        notify.notify_one();
+                    let waiter = self.waiters().remove(&token);
+                    match waiter {
+                        Some(Waiter::Fetch(notify)) => notify.notify_one(),
+                        Some(Waiter::FollowerFetch(wake)) => wake(),
+                        Some(Waiter::Produce(_) | Waiter::Deletion(_)) | None => {}
                     }
                 }
                 Effect::WakeProduce { token, outcome } => {
@@ -386,18 +401,20 @@ impl Replica {
     }
 }
 
-/// A fetch that waits for a partition; dropping it takes the wait back.
+/// A fetch that waits for a partition; dropping it takes the wait back. It does not keep a replica that is gone.
 #[derive(Debug)]
 pub struct FetchWait {
-    replica: Arc<Replica>,
+    replica: Weak<Replica>,
     token: WaitToken,
 }
 
 impl Drop for FetchWait {
     fn drop(&mut self) {
+        let Some(replica) = self.replica.upgrade() else { return };
         // Woken ones are gone from both.
-        if self.replica.waiters().remove(&self.token).is_some() {
-            self.replica.lock().cancel(self.token);
+        let waiter = replica.waiters().remove(&self.token);
+        if waiter.is_some() {
+            replica.lock().cancel(self.token);
         }
     }
 }

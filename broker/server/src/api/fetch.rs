@@ -165,8 +165,8 @@ async fn wait_and_read(
     deadline: Instant,
     stopping: CancellationToken,
 ) -> Answered<FetchResponse> {
-    let plan = Arc::new(plan);
-    let notify = Arc::new(Notify::new());
+    let notify = plan.turn.notify().unwrap_or_default();
+    let mut plan = Arc::new(plan);
     let mut read = match first {
         First::Views(views) => read_where_it_may_block(&broker, &plan, views).await,
         First::Read(read) => read,
@@ -190,6 +190,7 @@ async fn wait_and_read(
             () = stopping.cancelled() => true,
         };
         drop(waits);
+        Arc::get_mut(&mut plan).expect("nobody reads").add_fired(&broker);
         read = read_once(&broker, &plan).await;
         if over {
             break;
@@ -198,8 +199,9 @@ async fn wait_and_read(
     finish(&broker, &plan, read)
 }
 
-/// Waits on every partition; `None` if one of them has news already. With several partitions it is their sum that
-/// counts, so each wakes at its first byte.
+/// Waits on every partition that nobody watches; `None` if one of them has news already. With several partitions it is
+/// their sum that counts, so each wakes at its first byte. Those of a follower's session are watched from now on, but for
+/// those that its rate holds back, as nothing tells when they may be read.
 fn register(plan: &Plan, read: &Read, notify: &Arc<Notify>) -> Result<Option<Vec<FetchWait>>, WaitError> {
     let only = plan.partitions.len() <= 1;
     let missing = if only { plan.min_bytes.saturating_sub(read.bytes) as u64 } else { 1 };
@@ -210,7 +212,25 @@ fn register(plan: &Plan, read: &Read, notify: &Arc<Notify>) -> Result<Option<Vec
             Asker::Consumer { isolation, .. } => {
                 replica.wait_fetch(notify, partition.offset, *seen_end, missing, *isolation)?
             }
-            Asker::Follower { .. } => replica.wait_follower_fetch(notify, partition.offset, *seen_end)?,
+            Asker::Follower { .. } => {
+                if plan.turn.is_armed(&partition.requested) {
+                    continue;
+                }
+                match plan.turn.waker(&partition.requested).filter(|_| !partition.is_slowed) {
+                    Some(waker) => match replica.wait_follower_fetch(waker, partition.offset, *seen_end)? {
+                        Some(wait) => {
+                            plan.turn.arm(&partition.requested, wait);
+                            continue;
+                        }
+                        None => None,
+                    },
+                    None => {
+                        let notify = Arc::clone(notify);
+                        let wake = move || notify.notify_one();
+                        replica.wait_follower_fetch(wake, partition.offset, *seen_end)?
+                    }
+                }
+            }
         };
         match wait {
             Some(wait) => waits.push(wait),

@@ -16,7 +16,7 @@ pub(super) const KEPT_MS: i64 = 120_000;
 
 /// Memory of all sessions together: 100,000 partitions, which is three replicas each of 33,000 partitions led here, or a
 /// thousand consumers of a hundred each. Kafka bounds the sessions only; a client could name partitions without end.
-pub(super) const BYTES_MAX: usize = 32 << 20;
+pub(super) const BYTES_MAX: usize = 64 << 20;
 
 /// In the order in which they are given up. A replica's comes after all of consumers; then the fewest partitions first.
 type Value = (bool, usize, i32);

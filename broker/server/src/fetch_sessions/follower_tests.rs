@@ -86,6 +86,8 @@ struct World {
     fetcher: Fetcher,
     next_number: u64,
     now: i64,
+    /// Left in partitions that had nothing to read.
+    wakers: Vec<(i32, Box<dyn FnOnce()>)>,
     /// A request on its way and its answer.
     under_way: Option<(Fetch, Result<Answered, ErrorCode>)>,
 }
@@ -99,12 +101,13 @@ impl World {
     fn new() -> Self {
         let id = FetcherId { leader: BrokerId(1), lane: Lane::Ordinary(0) };
         let mut world = Self {
-            sessions: FetchSessions::new(10),
+            sessions: FetchSessions::new(10, 30_000),
             led: (0..PARTITIONS).map(|partition| (partition, Led::default())).collect(),
             replicas: (0..PARTITIONS).map(|partition| (partition, Replica::default())).collect(),
             fetcher: Fetcher::new(id, FetchSettings::default(), None),
             next_number: 0,
             now: 0,
+            wakers: Vec::new(),
             under_way: None,
         };
         for partition in 0..PARTITIONS {
@@ -159,7 +162,7 @@ impl World {
     }
 
     /// What the leader makes of a request.
-    fn ask(&self, fetch: &Fetch) -> Result<Answered, ErrorCode> {
+    fn ask(&mut self, fetch: &Fetch) -> Result<Answered, ErrorCode> {
         let topic_id = Uuid::from_u128(1);
         let partition = |ask: &Ask<FetchPlan>| FetchPartition {
             partition: ask.key.partition,
@@ -195,6 +198,15 @@ impl World {
             }
         };
         let data: Vec<PartitionData> = requested.iter().map(read).collect();
+        // The request waits, or is answered before it does.
+        if self.now % 3 != 0 && data.iter().all(|data| data.records.as_ref().is_none_or(|all| all.len() == 0)) {
+            for at in requested.iter().filter(|at| !turn.is_armed(at)) {
+                if let Some(waker) = turn.waker(at) {
+                    self.wakers.push((at.partition, Box::new(waker)));
+                    turn.arm(at, ());
+                }
+            }
+        }
         let mut number = self.now as u64 * 1_000;
         let random = || {
             number += 1;
@@ -277,7 +289,13 @@ impl World {
     fn happens(&mut self, event: &Event) {
         self.now += 1;
         match *event {
-            Event::Append(at) => self.led.get_mut(&at).expect("there").end += 1,
+            Event::Append(at) => {
+                self.led.get_mut(&at).expect("there").end += 1;
+                let (woken, others) = std::mem::take(&mut self.wakers).into_iter().partition(|(whose, _)| *whose == at);
+                self.wakers = others;
+                let woken: Vec<(i32, Box<dyn FnOnce()>)> = woken;
+                woken.into_iter().for_each(|(_, wake)| wake());
+            }
             Event::Commit(at) => {
                 let led = self.led.get_mut(&at).expect("there");
                 led.high_watermark = led.end;
@@ -313,7 +331,7 @@ impl World {
                 }
             }
             Event::Newcomers => self.newcomers(),
-            Event::LeaderForgets => self.sessions = FetchSessions::new(10),
+            Event::LeaderForgets => self.sessions = FetchSessions::new(10, 30_000),
             Event::Time => self.now += 2_000,
         }
     }

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use odradek_wire::messages::{FetchTopic, ForgottenTopic, PartitionData};
 use odradek_wire::{ErrorCode, Records};
 
+use super::watch::Watch;
 use super::{Position, Requested, RequestedTopic};
 
 /// Memory of one partition beside the text of its topic's name: its place in the order (160 bytes), in the look-up (64),
-/// and what trees and tables leave free of both (a third).
-const PARTITION_BYTES: usize = 320;
+/// in a follower's watch (96) and its waker in the partition (160), and what trees and tables leave free of all (a third).
+const PARTITION_BYTES: usize = 640;
 
 /// A partition, and what its client was told last.
 #[derive(Debug)]
@@ -33,13 +34,15 @@ pub(crate) struct Session {
     next_place: u64,
     /// See [`Self::bytes`].
     bytes: usize,
+    /// Between two requests of a follower.
+    watch: Option<Watch>,
 }
 
 impl Session {
     /// The session that a first answer opens.
     pub(super) fn opened<'a>(by_id: bool, read: impl Iterator<Item = (&'a Requested, &'a PartitionData)>) -> Self {
         let (places, in_order) = (HashMap::new(), BTreeMap::new());
-        let mut session = Self { epoch: 1, by_id, places, in_order, next_place: 0, bytes: 0 };
+        let mut session = Self { epoch: 1, by_id, places, in_order, next_place: 0, bytes: 0, watch: None };
         let mut topic: Option<RequestedTopic> = None;
         for (requested, data) in read {
             let own = topic.take().filter(|own| *own == requested.topic).unwrap_or_else(|| kept(&requested.topic));
@@ -85,37 +88,60 @@ impl Session {
         self.epoch = epoch;
     }
 
-    /// Takes over what a request says.
-    pub(super) fn update(&mut self, topics: &[FetchTopic], forgotten: &[ForgottenTopic]) {
+    /// Takes over what a request says. Gives the watch away, in which what the request names has to be looked at.
+    pub(super) fn update(&mut self, topics: &[FetchTopic], forgotten: &[ForgottenTopic]) -> Option<Watch> {
+        let mut watch = self.watch.take();
         for topic in topics {
             let name = RequestedTopic::of(topic);
             let mut own = None;
             for partition in &topic.partitions {
                 let position = Position::of(partition);
                 let index = partition.partition;
-                if let Some(place) = self.places.get(&(name.clone(), index)) {
+                let topic = if let Some(place) = self.places.get(&(name.clone(), index)) {
                     let known = self.in_order.get_mut(place).expect("a place has its partition");
                     known.requested.position = position;
+                    known.requested.topic.clone()
                 } else {
                     let topic = own.get_or_insert_with(|| kept(&name)).clone();
-                    self.add(Requested { topic, partition: index, position, resolved: None }, -1, -1);
+                    self.add(Requested { topic: topic.clone(), partition: index, position, resolved: None }, -1, -1);
+                    topic
+                };
+                if let Some(watch) = &mut watch {
+                    watch.loosen((topic, index));
                 }
             }
         }
         for topic in forgotten {
             let name = RequestedTopic { name: topic.topic.clone(), id: topic.topic_id };
             for partition in &topic.partitions {
-                if let Some(place) = self.places.remove(&(name.clone(), *partition)) {
+                let at = (name.clone(), *partition);
+                if let Some(place) = self.places.remove(&at) {
                     let known = self.in_order.remove(&place).expect("a place has its partition");
                     self.bytes -= bytes_of(&known.requested);
                 }
+                if let Some(watch) = &mut watch {
+                    watch.forget(&at);
+                }
             }
         }
+        watch
+    }
+
+    /// Takes the watch back that [`Self::update`] gave.
+    pub(super) fn keep(&mut self, watch: Option<Watch>) {
+        self.watch = watch;
     }
 
     /// What to read, in order.
     pub(super) fn requested(&self) -> Vec<Requested> {
         self.in_order.values().map(|known| known.requested.clone()).collect()
+    }
+
+    /// Of that, these, in the same order.
+    pub(super) fn requested_of<'a>(&self, names: impl Iterator<Item = &'a (RequestedTopic, i32)>) -> Vec<Requested> {
+        let mut places: Vec<u64> = names.filter_map(|name| self.places.get(name).copied()).collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| self.in_order[&place].requested.clone()).collect()
     }
 
     /// Whether the client is to be told of what was read: there are records, or something is not as it knows it. It

@@ -118,7 +118,7 @@ fn failed(code: ErrorCode) -> PartitionData {
 
 #[test]
 fn a_session_names_what_has_changed_alone() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     for version in [V_NAMES, V_IDS] {
         let mut client = Client::new(version);
         let first = client.fetch(&sessions, &[(0, 5), (1, 6), (2, 7)], &[], 0, |_| data(10, 0));
@@ -146,7 +146,7 @@ fn a_session_names_what_has_changed_alone() {
 
 #[test]
 fn errors_other_logs_and_nearer_replicas_are_told_each_time() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     client.fetch(&sessions, &[(0, 0), (1, 0), (2, 0)], &[], 0, |_| data(10, 0)).expect("opened");
     let bad = |partition| match partition {
@@ -165,9 +165,93 @@ fn errors_other_logs_and_nearer_replicas_are_told_each_time() {
     assert_eq!(client.fetch(&sessions, &[], &[], 4, |_| data(10, 0)), Ok((vec![0, 1, 2], vec![])));
 }
 
+/// Of a follower's session: which partitions a request looks at, and the turn to end it with.
+fn looked_at(sessions: &FetchSessions, client: &mut Client, named: &[(i32, i64)], now: i64) -> (Vec<Requested>, Turn) {
+    let (requested, turn) = client.begin(sessions, named, &[], now).expect("in turn");
+    client.epoch += 1;
+    (requested, turn)
+}
+
+fn end(sessions: &FetchSessions, (requested, turn): &(Vec<Requested>, Turn), now: i64) {
+    let read: Vec<_> =
+        requested.iter().map(|at| PartitionData { partition_index: at.partition, ..data(5, 0) }).collect();
+    sessions.end(turn, requested.iter().zip(&read), MonotonicTime(now), random());
+}
+
+fn partitions((requested, _): &(Vec<Requested>, Turn)) -> Vec<i32> {
+    requested.iter().map(|at| at.partition).collect()
+}
+
+#[test]
+fn a_followers_request_looks_at_what_may_have_changed_and_at_all_twice_a_second() {
+    let sessions = FetchSessions::new(10, 30_000);
+    let mut follower = opened(&sessions, true, 4, 0).expect("there is room");
+    // Nothing is watched before the first look at all.
+    let all = looked_at(&sessions, &mut follower, &[], 10);
+    assert_eq!(partitions(&all), [0, 1, 2, 3]);
+    let mut wakers: Vec<_> = all.0.iter().map(|at| Some(all.1.waker(at).expect("it is watched"))).collect();
+    for at in &all.0[..3] {
+        all.1.arm(at, ());
+    }
+    end(&sessions, &all, 10);
+
+    let some = looked_at(&sessions, &mut follower, &[(1, 6)], 20);
+    assert_eq!(partitions(&some), [1, 3], "who is named, and who is not armed");
+    assert!(some.1.is_watched() && some.1.is_armed(&all.0[0]) && !some.1.is_armed(&all.0[1]));
+    assert!(some.1.fired().is_empty());
+    (wakers[0].take().expect("not used"))();
+    assert_eq!(some.1.fired().iter().map(|at| at.partition).collect::<Vec<_>>(), [0], "while the request waits");
+    assert!(some.1.fired().is_empty(), "once");
+    end(&sessions, &some, 20);
+
+    // 2 alone is armed by now, and fires between two requests; 1 fires late.
+    (wakers[2].take().expect("not used"))();
+    (wakers[1].take().expect("not used"))();
+    let some = looked_at(&sessions, &mut follower, &[], 30);
+    assert_eq!(partitions(&some), [0, 1, 2, 3]);
+    for at in &some.0 {
+        some.1.arm(at, ());
+    }
+    end(&sessions, &some, 30);
+    let none = looked_at(&sessions, &mut follower, &[], 40);
+    assert_eq!(partitions(&none), [0; 0]);
+    end(&sessions, &none, 40);
+    let all = looked_at(&sessions, &mut follower, &[], 510);
+    assert_eq!(partitions(&all), [0, 1, 2, 3]);
+    // The same request comes again, while the first one holds the watch.
+    follower.epoch -= 1;
+    assert!(follower.begin(&sessions, &[], &[], 511).is_err());
+    follower.epoch += 1;
+    let newer = looked_at(&sessions, &mut follower, &[], 520);
+    assert_eq!(partitions(&newer), [0, 1, 2, 3], "the watch is not there: all");
+    end(&sessions, &all, 530);
+    end(&sessions, &newer, 530);
+    let some = looked_at(&sessions, &mut follower, &[], 540);
+    assert_eq!(partitions(&some), [0, 1, 2, 3], "the newer one's, which has armed nobody");
+}
+
+#[test]
+fn what_failed_is_looked_at_again_though_it_was_armed() {
+    let sessions = FetchSessions::new(10, 400);
+    let mut follower = opened(&sessions, true, 2, 0).expect("there is room");
+    let all = looked_at(&sessions, &mut follower, &[], 10);
+    all.0.iter().for_each(|at| all.1.arm(at, ()));
+    let read = [failed(ErrorCode::NotLeaderOrFollower), data(5, 0)];
+    sessions.end(&all.1, all.0.iter().zip(&read), MonotonicTime(10), random());
+    let some = looked_at(&sessions, &mut follower, &[], 109);
+    assert_eq!(partitions(&some), [0]);
+    end(&sessions, &some, 109);
+    let all = looked_at(&sessions, &mut follower, &[], 110);
+    assert_eq!(partitions(&all), [0, 1], "a quarter of the time after which a follower lags");
+    assert!(
+        !looked_at(&sessions, &mut opened(&sessions, false, 2, 0).expect("room"), &[], 1).1.is_watched(),
+        "a consumer"
+    );
+}
+
 #[test]
 fn who_got_records_is_read_last_the_next_time() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     let first = |partition| if partition == 0 { with_records(data(10, 0)) } else { data(10, 0) };
     client.fetch(&sessions, &[(0, 0), (1, 0), (2, 0)], &[], 0, first).expect("opened");
@@ -179,7 +263,7 @@ fn who_got_records_is_read_last_the_next_time() {
 
 #[test]
 fn requests_out_of_turn_and_of_other_kinds_are_refused() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     client.fetch(&sessions, &[(0, 0)], &[], 0, |_| data(1, 0)).expect("opened");
     let refused = |client: &Client| client.begin(&sessions, &[], &[], 1).map(|_| ()).expect_err("refused");
@@ -197,7 +281,7 @@ fn requests_out_of_turn_and_of_other_kinds_are_refused() {
 
 #[test]
 fn the_second_answer_to_one_request_is_refused() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     client.fetch(&sessions, &[(0, 0)], &[], 0, |_| data(1, 0)).expect("opened");
     let (requested, late) = client.begin(&sessions, &[], &[], 1).expect("in turn");
@@ -211,7 +295,7 @@ fn the_second_answer_to_one_request_is_refused() {
 
 #[test]
 fn a_full_request_ends_the_session_that_it_names() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     for epoch in [OPEN, CLOSE] {
         let mut client = Client::new(V_IDS);
         client.fetch(&sessions, &[(0, 0)], &[], 0, |_| data(1, 0)).expect("opened");
@@ -233,7 +317,7 @@ fn a_full_request_ends_the_session_that_it_names() {
 
 #[test]
 fn a_session_whose_last_partition_is_forgotten_ends() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     client.fetch(&sessions, &[(0, 0), (1, 0)], &[], 0, |_| data(1, 0)).expect("opened");
     assert_eq!(sessions.counts(), SessionCounts { sessions: 1, partitions: 2 });
@@ -249,7 +333,7 @@ fn the_epoch_after_the_largest_is_one() {
     let mut session = Session::opened(true, [].into_iter());
     assert_eq!(session.epoch(), 1);
     assert_eq!(session.turn(), 2);
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     client.fetch(&sessions, &[(0, 0)], &[], 0, |_| data(1, 0)).expect("opened");
     let (_, turn) = client.begin(&sessions, &[], &[], 1).expect("in turn");
@@ -263,7 +347,7 @@ fn the_epoch_after_the_largest_is_one() {
 
 #[test]
 fn a_partition_named_twice_is_read_once_where_it_stood_first() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let client = Client::new(V_IDS);
     let (requested, _) = client.begin(&sessions, &[(0, 1), (1, 1), (0, 9)], &[], 0).expect("full");
     let at: Vec<_> = requested.iter().map(|at| (at.partition, at.position.fetch_offset)).collect();
@@ -272,7 +356,7 @@ fn a_partition_named_twice_is_read_once_where_it_stood_first() {
 
 #[test]
 fn the_name_of_an_id_is_remembered() {
-    let sessions = FetchSessions::new(10);
+    let sessions = FetchSessions::new(10, 30_000);
     let mut client = Client::new(V_IDS);
     let (mut requested, turn) = client.begin(&sessions, &[(0, 0)], &[], 0).expect("full");
     assert_eq!(requested[0].resolved, None);
@@ -299,7 +383,7 @@ fn is_there(sessions: &FetchSessions, client: &mut Client, now: i64) -> bool {
 
 #[test]
 fn a_new_session_of_a_consumer_takes_no_place_of_one_that_is_new_and_in_use() {
-    let sessions = FetchSessions::new(2);
+    let sessions = FetchSessions::new(2, 30_000);
     let mut first = opened(&sessions, false, 1, 0).expect("room");
     let mut second = opened(&sessions, false, 2, 0).expect("room");
     assert!(opened(&sessions, false, 100, 0).is_none());
@@ -315,7 +399,7 @@ fn a_new_session_of_a_consumer_takes_no_place_of_one_that_is_new_and_in_use() {
 
 #[test]
 fn what_is_not_used_goes_first() {
-    let sessions = FetchSessions::new(2);
+    let sessions = FetchSessions::new(2, 30_000);
     let mut large = opened(&sessions, true, 9, 0).expect("room");
     let mut small = opened(&sessions, false, 1, 1).expect("room");
     let later = KEPT_MS + 1;
@@ -327,7 +411,7 @@ fn what_is_not_used_goes_first() {
 
 #[test]
 fn replicas_take_the_places_of_consumers_and_never_the_other_way_round() {
-    let sessions = FetchSessions::new(2);
+    let sessions = FetchSessions::new(2, 30_000);
     let mut small = opened(&sessions, false, 3, 0).expect("room");
     let mut large = opened(&sessions, false, 5, 0).expect("room");
     let mut replica = opened(&sessions, true, 1, 0).expect("it takes a consumer's");
@@ -343,14 +427,14 @@ fn replicas_take_the_places_of_consumers_and_never_the_other_way_round() {
 
 #[test]
 fn without_places_there_are_no_sessions() {
-    let sessions = FetchSessions::new(0);
+    let sessions = FetchSessions::new(0, 30_000);
     assert!(opened(&sessions, true, 1, 0).is_none());
     assert_eq!(sessions.counts(), SessionCounts::default());
 }
 
 #[test]
 fn memory_is_bounded_whatever_clients_name() {
-    let sessions = FetchSessions::new(1_000);
+    let sessions = FetchSessions::new(1_000, 30_000);
     let mut kept = 0;
     let mut first = opened(&sessions, false, 1, 0).expect("room");
     for _ in 0..40 {
@@ -433,7 +517,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..120),
         version in prop_oneof![Just(V_NAMES), Just(V_IDS)],
     ) {
-        let sessions = FetchSessions::new(1);
+        let sessions = FetchSessions::new(1, 30_000);
         let mut client = Client::new(version);
         let mut truth = [Truth::default(); 6];
         // What the client wants, and what it has told the broker that it wants.

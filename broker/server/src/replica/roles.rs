@@ -10,7 +10,7 @@ use odradek_partition::{
     LeadershipError, OffsetsPlan, PartitionView, ReadError, StorageError, WaitError, Waiting, Witnesses,
 };
 use odradek_replication::Confirmed;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::{FetchWait, Replica, Waiter};
 
@@ -183,16 +183,17 @@ impl Replica {
             && self.lock().leadership().is_some_and(|led| !led.in_sync.contains(&follower))
     }
 
-    /// Has `notify` told when there is more for a follower. `None` if there is already.
+    /// Has `wake` called, once, when there is more for a follower, or this replica leads no more. `None` if that is so
+    /// already.
     pub fn wait_follower_fetch(
         self: &Arc<Self>,
-        notify: &Arc<Notify>,
+        wake: impl FnOnce() + Send + 'static,
         offset: Offset,
         seen_end: Offset,
     ) -> Result<Option<FetchWait>, WaitError> {
         let token = self.new_token();
-        self.waiters().insert(token, Waiter::Fetch(Arc::clone(notify)));
-        let wait = FetchWait { replica: Arc::clone(self), token };
+        self.waiters().insert(token, Waiter::FollowerFetch(Box::new(wake)));
+        let wait = FetchWait { replica: Arc::downgrade(self), token };
         match self.lock().wait_follower_fetch(token, offset, seen_end) {
             Ok(Waiting::Registered) => Ok(Some(wait)),
             Ok(Waiting::Ready) => Ok(None),

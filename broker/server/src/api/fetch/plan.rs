@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a Fetch request comes to before anything is read: who asks, for which replicas, how much. It must not read.
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use odradek_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId};
@@ -68,18 +69,37 @@ impl Plan {
             let isolation = isolation(request.isolation_level);
             Asker::Consumer { isolation, may_follow: version >= 11, rack: request.rack_id.clone() }
         };
-        let mut topic = FoundTopic { broker, by_id: version >= 13, last: None };
-        let partitions = requested.into_iter().map(|mut requested| {
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(most);
+        let mut plan = Self {
+            asker,
+            turn,
+            partitions: Vec::new(),
+            max_bytes,
+            // More than may be sent can never be reached (KafkaApis caps it the same way).
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+            version,
+            listener: Arc::clone(&call.peer.listener),
+        };
+        plan.add(broker, requested);
+        plan
+    }
+
+    /// Looks at these too.
+    pub(super) fn add(&mut self, broker: &Broker, requested: Vec<Requested>) {
+        let by_id = self.version >= 13;
+        let mut topic = FoundTopic { broker, by_id, last: None };
+        let asker = &self.asker;
+        self.partitions.extend(requested.into_iter().map(|mut requested| {
             let replica = match topic.find(&requested) {
                 Ok(found) => {
-                    if version >= 13 && requested.resolved.is_none() {
+                    if by_id && requested.resolved.is_none() {
                         requested.resolved = Some(found.name.clone());
                     }
                     replica_of(Some(found), requested.partition).cloned()
                 }
                 Err(code) => Err(code),
             };
-            let is_slowed = match (&asker, &replica) {
+            let is_slowed = match (asker, &replica) {
                 (Asker::Follower { id, .. }, Ok(replica)) => replica.is_slowed_for(broker.id, *id),
                 (Asker::Consumer { .. }, _) | (_, Err(_)) => false,
             };
@@ -93,19 +113,19 @@ impl Plan {
                 last_epoch: Some(position.last_fetched_epoch).filter(|epoch| *epoch >= 0),
                 is_slowed,
             }
-        });
-        let partitions = partitions.collect();
-        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(most);
-        Self {
-            asker,
-            turn,
-            partitions,
-            max_bytes,
-            // More than may be sent can never be reached (KafkaApis caps it the same way).
-            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
-            version,
-            listener: Arc::clone(&call.peer.listener),
+        }));
+    }
+
+    /// Looks at those too whose wakers have fired since.
+    pub(super) fn add_fired(&mut self, broker: &Broker) {
+        let mut fired = self.turn.fired();
+        if fired.is_empty() {
+            return;
         }
+        let there: HashSet<_> =
+            self.partitions.iter().map(|at| (&at.requested.topic, at.requested.partition)).collect();
+        fired.retain(|at| !there.contains(&(&at.topic, at.partition)));
+        self.add(broker, fired);
     }
 
     /// The end that who asks may see.

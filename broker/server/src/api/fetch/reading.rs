@@ -35,7 +35,8 @@ pub(super) struct Read {
 impl Read {
     /// Whether the answer is due before the wait is over (`DelayedFetch`): enough bytes, an error, nothing asked.
     pub(super) fn is_enough(&self, plan: &Plan) -> bool {
-        self.is_due || self.bytes >= plan.min_bytes || plan.partitions.is_empty()
+        let asks_nothing = plan.partitions.is_empty() && !plan.turn.is_watched();
+        self.is_due || self.bytes >= plan.min_bytes || asks_nothing
     }
 }
 
