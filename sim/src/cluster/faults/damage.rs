@@ -24,6 +24,9 @@ use crate::cluster::world::World;
 /// The checksum of a batch and what it covers begin here.
 const CHECKED_FROM: u64 = 17;
 
+/// About so many times a start writes before the controller knows what it has found.
+const CALLS_OF_A_START: u64 = 40;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Harm {
     /// A bit of a batch is turned.
@@ -70,6 +73,11 @@ impl Faults {
         }
         self.kill(world, id, Outage::ProcessDeath);
         let Some((key, harm)) = world.harm_a_log(id) else { return };
+        if world.random.per_mille(500) {
+            // The start that finds it dies on the way.
+            let call = world.random.between(0, CALLS_OF_A_START);
+            world.machines[id].disk.crash_at(Some(call));
+        }
         world.tell(|| format!("{harm:?} at {id}: {} of {}", key.partition, key.topic));
         world.note_damage(id, key);
         if is_borne {
