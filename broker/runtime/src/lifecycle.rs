@@ -28,7 +28,7 @@ const STOPPING_INTERVAL_MS: u64 = 100;
 const STOP_DEADLINE_MS: u64 = 20_000;
 
 /// Another process of the broker's id that is alive for so long has not just ended: its session would be over after 6 s, or
-/// 6 s after the controller changed.
+/// 6 s after the controller changed, which is seen by a question that nobody answers.
 const OTHER_PROCESS_MS: u64 = 20_000;
 
 /// Who has heard of no controller for so long, a session, is given up by it if there is one: nobody is left to give leave.
@@ -135,7 +135,7 @@ pub struct BrokerLifecycle {
     /// Whether damage was found while a registration was on its way, which does not tell it.
     damage_is_untold: bool,
     register_at: u64,
-    /// Since when another process has the id.
+    /// Since when another process has the id, as controllers have said without a break.
     refused_since: Option<u64>,
     beating: bool,
     beat_at: u64,
@@ -238,7 +238,11 @@ impl BrokerLifecycle {
                 self.effects.push(Effect::Fail(error));
                 self.phase = Phase::Over;
             }
-            None => self.register_at = self.now + RETRY_MS,
+            None => {
+                // The controller may be another by then, which gives every session its whole time anew.
+                self.refused_since = None;
+                self.register_at = self.now + RETRY_MS;
+            }
         }
     }
 

@@ -56,6 +56,21 @@ fn the_id_of_a_process_that_has_ended_is_waited_for_and_that_of_one_that_goes_on
 }
 
 #[test]
+fn a_session_that_a_new_controller_prolongs_is_waited_for_again() {
+    let refused = || Input::Registered(Some(Err(RegisterBrokerError::LiveSession(ID))));
+    let mut life = BrokerLifecycle::new(ID);
+    life.handle(0, Input::Tick);
+    for began in [0, 2 * OTHER_PROCESS_MS, 4 * OTHER_PROCESS_MS] {
+        for now in [began, began + OTHER_PROCESS_MS - 1] {
+            assert_eq!(life.handle(now, refused()), []);
+            assert_eq!(life.handle(now + RETRY_MS, Input::Tick), [Effect::Register]);
+        }
+        life.handle(began + OTHER_PROCESS_MS + RETRY_MS, Input::Registered(None));
+        assert_eq!(life.handle(began + OTHER_PROCESS_MS + 2 * RETRY_MS, Input::Tick), [Effect::Register]);
+    }
+}
+
+#[test]
 fn what_recovery_finds_damaged_is_told_before_anything_else() {
     let mut life = BrokerLifecycle::new(ID);
     life.handle(0, Input::Tick);
