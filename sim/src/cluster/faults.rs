@@ -496,7 +496,11 @@ impl World {
         let has_another = |isr: &[BrokerId]| !isr.contains(&broker) || isr.iter().any(is_safe);
         let members = self.machines.iter().filter(|machine| machine.has_joined).count();
         self.is_quiet()
-            && self.controller().is_some()
+            // What it has decided about whoever it did not hear is committed too.
+            && self.controller().and_then(|id| self.machines[id].process.as_ref()).is_some_and(|process| {
+                let member = process.member();
+                member.commit_end == member.position.end
+            })
             // Whoever serves is registered; an earlier process of it no more.
             && self.machines.iter().filter_map(|machine| machine.process.as_ref()).all(Process::serves)
             && image.brokers().filter(|broker| broker.is_active()).count() == members
