@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Random histories of clusters. `ODRADEK_CLUSTER_SEEDS=from..to` runs others; a failing seed prints its last events,
-//! `ODRADEK_LINES` of them. `ODRADEK_MISTAKE` chooses planted mistakes by a part of their names. Seeds run on as many
+//! `ODRADEK_LINES` of them. `ODRADEK_EMPHASIS` gives all seeds one emphasis, by its name. `ODRADEK_MISTAKE` chooses planted mistakes by a part of their names. Seeds run on as many
 //! threads as there are processors, or `ODRADEK_THREADS`.
 
 #![expect(clippy::print_stdout, reason = "figures for whoever reads the run")]
@@ -23,6 +23,12 @@ fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("ODRADEK_CLUSTER_SEEDS") else { return SEEDS };
     let (from, to) = text.split_once("..").expect("from..to");
     from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+fn profile_of(seed: u64) -> Profile {
+    let Ok(name) = std::env::var("ODRADEK_EMPHASIS") else { return Profile::of_seed(seed) };
+    let emphasis = Emphasis::ALL.into_iter().find(|emphasis| format!("{emphasis:?}") == name);
+    Profile::with(seed, emphasis.expect("the name of an emphasis"))
 }
 
 fn explain(seed: u64, profile: &Profile, outcome: &Outcome) -> String {
@@ -66,14 +72,14 @@ fn run_all(
 fn random_histories_keep_what_was_acknowledged_and_become_whole() {
     let (mut acknowledged, mut read, mut events, mut tally) = (0, 0, 0, Tally::default());
     let (mut time_ms, mut slowest, mut failed) = (0, (0, 0), BTreeMap::new());
-    run_all(seeds(), Profile::of_seed, |seed, outcome| {
+    run_all(seeds(), profile_of, |seed, outcome| {
         let Some(outcome) = outcome else {
             println!("seed {seed}: an assertion");
             failed.insert(seed, None);
             return true;
         };
         if let Some(violation) = &outcome.violation {
-            let emphasis = Profile::of_seed(seed).emphasis;
+            let emphasis = profile_of(seed).emphasis;
             println!("seed {seed}, {emphasis:?}: {}", violation.0.lines().next().unwrap_or_default());
             failed.insert(seed, Some(outcome.clone()));
         }
@@ -94,7 +100,7 @@ fn random_histories_keep_what_was_acknowledged_and_become_whole() {
         tally.lines()
     );
     if let Some((seed, outcome)) = failed.first_key_value() {
-        let why = outcome.as_ref().map(|outcome| explain(*seed, &Profile::of_seed(*seed), outcome));
+        let why = outcome.as_ref().map(|outcome| explain(*seed, &profile_of(*seed), outcome));
         panic!("{} of the histories, seed {seed}: {}", failed.len(), why.unwrap_or_else(|| "an assertion".to_owned()));
     }
     assert!(acknowledged > 0 && read > 0);
@@ -161,6 +167,13 @@ fn every_mistake_of_replicas_is_found() {
         (PartitionBug::UnknownOutcomeReverted, Emphasis::Network),
     ];
     find_all(all.into_iter().map(|(bug, emphasis)| (Planted::Partition(bug), emphasis)));
+}
+
+#[test]
+#[ignore = "minutes: make sim-mistakes"]
+fn every_mistake_about_damaged_logs_is_found() {
+    let all = [Planted::DamageNotTold, Planted::DamageForgotten];
+    find_all(all.map(|planted| (planted, Emphasis::Disks)));
 }
 
 #[test]

@@ -28,7 +28,7 @@ const STOPPING_INTERVAL_MS: u64 = 100;
 const STOP_DEADLINE_MS: u64 = 20_000;
 
 /// Another process of the broker's id that is alive for so long has not just ended: its session would be over after 6 s, or
-/// 6 s after the controller changed.
+/// 6 s after the controller changed, which is seen by a question that nobody answers.
 const OTHER_PROCESS_MS: u64 = 20_000;
 
 /// Who has heard of no controller for so long, a session, is given up by it if there is one: nobody is left to give leave.
@@ -132,8 +132,10 @@ pub struct BrokerLifecycle {
     has_recovered: bool,
     has_served: bool,
     registering: bool,
+    /// Whether damage was found while a registration was on its way, which does not tell it.
+    damage_is_untold: bool,
     register_at: u64,
-    /// Since when another process has the id.
+    /// Since when another process has the id, as controllers have said without a break.
     refused_since: Option<u64>,
     beating: bool,
     beat_at: u64,
@@ -159,6 +161,7 @@ impl BrokerLifecycle {
             has_recovered: false,
             has_served: false,
             registering: false,
+            damage_is_untold: false,
             register_at: 0,
             refused_since: None,
             beating: false,
@@ -186,6 +189,7 @@ impl BrokerLifecycle {
             }
             Input::RecoveredWithDamage => {
                 self.has_recovered = true;
+                self.damage_is_untold = self.registering;
                 // Without an epoch no heartbeat asks to be unfenced.
                 self.epoch = None;
                 self.phase = Phase::Registering;
@@ -215,7 +219,9 @@ impl BrokerLifecycle {
 
     fn registered(&mut self, outcome: Option<Result<BrokerEpoch, RegisterBrokerError>>) {
         self.registering = false;
+        let damage_is_untold = std::mem::take(&mut self.damage_is_untold);
         match outcome {
+            Some(Ok(_)) if damage_is_untold => self.register_at = self.now,
             Some(Ok(epoch)) => {
                 self.epoch = Some(epoch);
                 self.refused_since = None;
@@ -232,7 +238,11 @@ impl BrokerLifecycle {
                 self.effects.push(Effect::Fail(error));
                 self.phase = Phase::Over;
             }
-            None => self.register_at = self.now + RETRY_MS,
+            None => {
+                // The controller may be another by then, which gives every session its whole time anew.
+                self.refused_since = None;
+                self.register_at = self.now + RETRY_MS;
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What breaks, by chance, within the budget of the run; and what ends later. Must not know what brokers make of it.
 
+mod damage;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -43,6 +45,8 @@ enum Later {
     PowerLoss(usize, u32),
     /// The loss of a folder, likewise.
     EmptyFolder(usize, u32),
+    /// Damage to a log, likewise.
+    DamageLog(usize, u32),
     LeaseUnthrottled,
     /// A broker that is to leave for good is looked after.
     Leave(usize),
@@ -53,7 +57,12 @@ impl Later {
     fn breaks(&self) -> bool {
         matches!(
             self,
-            Self::KillIfRunning(..) | Self::LeaseFalls(_) | Self::Roll(_) | Self::PowerLoss(..) | Self::EmptyFolder(..)
+            Self::KillIfRunning(..)
+                | Self::LeaseFalls(_)
+                | Self::Roll(_)
+                | Self::PowerLoss(..)
+                | Self::EmptyFolder(..)
+                | Self::DamageLog(..)
         )
     }
 }
@@ -165,6 +174,7 @@ impl Faults {
             }
             Later::PowerLoss(id, attempts) => self.power_loss(world, id, attempts),
             Later::EmptyFolder(id, attempts) => self.empty_folder(world, id, attempts),
+            Later::DamageLog(id, attempts) => self.damage_log(world, id, attempts),
             Later::Leave(id) => self.leave(world, id),
             Later::LeaseUnthrottled => world.lease_throttled = false,
             Later::Roll(id) => {
@@ -234,6 +244,10 @@ impl Faults {
         let empties = if matches!(emphasis, Emphasis::Disks | Emphasis::Beyond) { 80 } else { 15 };
         if world.random.per_mille(empties) {
             self.empty_folder(world, id, POWER_LOSS_ATTEMPTS);
+            return;
+        }
+        if world.random.per_mille(empties) {
+            self.damage_log(world, id, POWER_LOSS_ATTEMPTS);
             return;
         }
         match roll {
@@ -391,6 +405,7 @@ impl Faults {
             }
             return;
         }
+        world.lease_fell_in = world.lease.read().map(|view| view.epoch).max(world.lease_fell_in);
         if world.random.per_mille(400) {
             world.tell(|| "Lease deleted".to_owned());
             world.tally.note(Happening::LeaseDeleted);
@@ -443,9 +458,11 @@ impl World {
     }
 
     /// The voters that the Lease names, if every broker runs, knows them as the newest, and each of them is there. Of a
-    /// voter set that changes nobody knows the outcome yet.
+    /// voter set that changes nobody knows the outcome yet, and a Lease that has fallen calls for the word of all until it is
+    /// mended.
     fn settled_voters(&self) -> Option<BTreeSet<Voter>> {
-        let voters: BTreeSet<Voter> = self.lease.read()?.voters.into_iter().collect();
+        let view = self.lease.read().filter(|view| Some(view.epoch) > self.lease_fell_in)?;
+        let voters: BTreeSet<Voter> = view.voters.into_iter().collect();
         let mut members = self.machines.iter().filter(|machine| machine.has_joined);
         let seen = members.all(|machine| {
             machine.process.as_ref().is_some_and(|process| {
@@ -479,7 +496,11 @@ impl World {
         let has_another = |isr: &[BrokerId]| !isr.contains(&broker) || isr.iter().any(is_safe);
         let members = self.machines.iter().filter(|machine| machine.has_joined).count();
         self.is_quiet()
-            && self.controller().is_some()
+            // What it has decided about whoever it did not hear is committed too.
+            && self.controller().and_then(|id| self.machines[id].process.as_ref()).is_some_and(|process| {
+                let member = process.member();
+                member.commit_end == member.position.end
+            })
             // Whoever serves is registered; an earlier process of it no more.
             && self.machines.iter().filter_map(|machine| machine.process.as_ref()).all(Process::serves)
             && image.brokers().filter(|broker| broker.is_active()).count() == members

@@ -42,7 +42,11 @@ impl Oracle {
                 self.proposals.refused(broker, boot, *key, change);
                 Ok(())
             }
-            Shown::Leads | Shown::LogStartRaised(_) => Ok(()),
+            Shown::Leads
+            | Shown::LogStartRaised(_)
+            | Shown::LogCut(_)
+            | Shown::Recovered { .. }
+            | Shown::DamageTold(_) => Ok(()),
         }
     }
 

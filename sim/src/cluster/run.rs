@@ -341,8 +341,9 @@ impl Run {
                 let log = on_disk(&self.world.machines[id].disk, &log_folder(&topic.name, key.partition));
                 let is_idempotent = |client: u64| idempotent.get(client as usize).copied().unwrap_or(false);
                 let retention: Option<u64> = topic.overrides.get(RETENTION).and_then(|bytes| bytes.parse().ok());
-                // One that led may have let segments go for a tail that was cut off later; who follows may have less.
-                let retention = if Some(*broker) == partition.leader { retention } else { retention.map(|_| 0) };
+                // Who follows lets go what its leader does, and may have less.
+                let is_held = Some(*broker) == partition.leader && !self.world.may_have_let_go_more(key);
+                let retention = if is_held { retention } else { retention.map(|_| 0) };
                 let outcome = self.world.oracle.records.check_log(key, id, (&log, retention), is_idempotent);
                 self.world.check(outcome);
                 let log = log.entries;

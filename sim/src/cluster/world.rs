@@ -2,9 +2,11 @@
 //! Machines, network, Lease API, clients and time of a run, and how what processes do becomes events. Knows no faults'
 //! reasons: [`super::faults`] decides what breaks when.
 
+mod damage;
 mod electable;
 mod lease;
 mod network;
+mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,11 +16,13 @@ use odradek_coordination::quorum::{self, LeaseCall};
 use odradek_coordination::{LeaseChange, LeaseView, Voter};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
 use odradek_metadata::{Image, MetadataLog, Probe};
-use odradek_model::{BrokerId, DirectoryId};
+use odradek_model::{BrokerId, ControllerEpoch, DirectoryId};
 use odradek_partition::Acks;
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
 
+use self::damage::Damage;
+use self::retention::Retention;
 use super::folder::{DATA, METADATA};
 use super::message::{CallId, Endpoint, Message, Request};
 use super::oracle::{Oracle, Violation};
@@ -157,6 +161,10 @@ pub(super) struct World {
     pub(super) newest_image: Arc<Image>,
     /// Partitions whose records were with a machine that lost power, and nowhere else.
     pub(super) may_be_leaderless: BTreeSet<ReplicaKey>,
+    damage: Damage,
+    retention: Retention,
+    /// The epoch of the Lease before it was deleted or rolled back last.
+    pub(super) lease_fell_in: Option<ControllerEpoch>,
     /// What calls for a reaction of whoever breaks things.
     pub(super) troubles: Vec<(usize, Trouble)>,
     queue: BTreeMap<(u64, u64), Event>,
@@ -187,6 +195,9 @@ impl World {
             tally: Tally::default(),
             newest_image: Arc::default(),
             may_be_leaderless: BTreeSet::new(),
+            damage: Damage::default(),
+            retention: Retention::default(),
+            lease_fell_in: None,
             troubles: Vec::new(),
             queue: BTreeMap::new(),
             next_event: 0,
@@ -324,6 +335,7 @@ impl World {
         machine.disk = disk;
         machine.voter = voter;
         machine.boot_id += 1;
+        self.forget_damage(id);
     }
 
     /// Whether a folder was ever lost, or a broker has left.
@@ -480,8 +492,15 @@ impl World {
                         self.tell_changes(&before);
                     }
                 }
-                if matches!(shown, Shown::LogStartRaised(_)) {
-                    self.tally.note(Happening::LogStartRaised);
+                match &shown {
+                    Shown::LogStartRaised(key) => self.log_start_raised(id, *key),
+                    Shown::LogCut(key) => self.may_be_shorter(id, &[*key]),
+                    Shown::Recovered { opened, damaged } => {
+                        self.may_be_shorter(id, opened);
+                        self.logs_recovered(id, opened, damaged);
+                    }
+                    Shown::DamageTold(keys) => self.damage_told(id, keys),
+                    _ => {}
                 }
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);

@@ -56,6 +56,21 @@ fn the_id_of_a_process_that_has_ended_is_waited_for_and_that_of_one_that_goes_on
 }
 
 #[test]
+fn a_session_that_a_new_controller_prolongs_is_waited_for_again() {
+    let refused = || Input::Registered(Some(Err(RegisterBrokerError::LiveSession(ID))));
+    let mut life = BrokerLifecycle::new(ID);
+    life.handle(0, Input::Tick);
+    for began in [0, 2 * OTHER_PROCESS_MS, 4 * OTHER_PROCESS_MS] {
+        for now in [began, began + OTHER_PROCESS_MS - 1] {
+            assert_eq!(life.handle(now, refused()), []);
+            assert_eq!(life.handle(now + RETRY_MS, Input::Tick), [Effect::Register]);
+        }
+        life.handle(began + OTHER_PROCESS_MS + RETRY_MS, Input::Registered(None));
+        assert_eq!(life.handle(began + OTHER_PROCESS_MS + 2 * RETRY_MS, Input::Tick), [Effect::Register]);
+    }
+}
+
+#[test]
 fn what_recovery_finds_damaged_is_told_before_anything_else() {
     let mut life = BrokerLifecycle::new(ID);
     life.handle(0, Input::Tick);
@@ -71,6 +86,20 @@ fn what_recovery_finds_damaged_is_told_before_anything_else() {
     assert_eq!(told, [heartbeat(10, false, false)], "it is known already that it is registered");
     life.handle(5_401, answer(false, false));
     assert_eq!(life.handle(5_402, Input::Applied(own(12, Some(7), true))), [Effect::Serve]);
+}
+
+#[test]
+fn a_registration_that_was_on_its_way_does_not_tell_of_damage() {
+    let mut life = BrokerLifecycle::new(ID);
+    life.handle(0, Input::Tick);
+    life.handle(1, Input::Registered(Some(Ok(7))));
+    life.handle(3, Input::ImageSeen(own(10, Some(7), false)));
+    assert_eq!(life.handle(4, Input::HeartbeatAnswered(Err(NoHeartbeat::Stale))), [Effect::Register]);
+    assert_eq!(life.handle(5, Input::RecoveredWithDamage), [], "one at a time");
+    assert_eq!(life.handle(6, Input::Registered(Some(Ok(8)))), [Effect::Register], "which tells it");
+    life.handle(7, Input::ImageSeen(own(11, Some(8), false)));
+    let effects = life.handle(8, Input::Registered(Some(Ok(8))));
+    assert!(matches!(effects.as_slice(), [Effect::Heartbeat(Heartbeat { broker_epoch: 8, wants_fence: false, .. })]));
 }
 
 #[test]

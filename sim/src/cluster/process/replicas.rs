@@ -16,6 +16,7 @@ use odradek_replication::{Batch, Proposal, ReplicaKey};
 use super::control::Own;
 use super::serving::Parked;
 use super::{Input, Out, Process, Shown};
+use crate::cluster::folder::OpenedLog;
 use crate::cluster::message::{Answer, Produced, Refusal};
 use crate::cluster::profile::Planted;
 
@@ -114,14 +115,17 @@ impl Process {
     fn open(&mut self, key: ReplicaKey, topic: &TopicImage, image: &PartitionImage, is_new: bool) -> Option<bool> {
         let (settings, wall_ms) = (settings_of(topic, image), self.wall_ms());
         let named = (&topic.name, topic.id, key.partition);
-        let opened = self.folder.open_log(named, &settings, is_new, wall_ms);
-        let (log, high_watermark, is_misstated) = match opened {
+        let opened = self.folder.open_log(named, &settings, topic.always_flushed, is_new, wall_ms);
+        let OpenedLog { log, high_watermark, is_misstated, is_damaged } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.fail(format!("a log does not open: {error}"));
                 return None;
             }
         };
+        if is_damaged {
+            self.damaged.push(PartitionKey { topic: key.topic, partition: key.partition });
+        }
         let topic_partition = TopicPartition { topic: topic.name.clone(), partition: key.partition };
         let id = TopicIdPartition { id: topic.id, topic_partition };
         let (local, rules) = (self.local.clone(), PartitionSettings::new(&settings));
@@ -258,6 +262,7 @@ impl Process {
                 }
                 Effect::Checkpoint => {
                     self.cut.push(key);
+                    self.out.push(Out::Shown(Shown::LogCut(key)));
                     let after = self.random.between(1, 4);
                     self.out.push(Out::After(after, Input::Checkpoint));
                 }
