@@ -212,24 +212,17 @@ fn register(plan: &Plan, read: &Read, notify: &Arc<Notify>) -> Result<Option<Vec
             Asker::Consumer { isolation, .. } => {
                 replica.wait_fetch(notify, partition.offset, *seen_end, missing, *isolation)?
             }
+            Asker::Follower { .. } if plan.turn.is_armed(&partition.requested) => continue,
             Asker::Follower { .. } => {
-                if plan.turn.is_armed(&partition.requested) {
+                let waker = plan.turn.waker(&partition.requested).filter(|_| !partition.is_slowed);
+                if let Some(waker) = waker {
+                    let wait = replica.wait_follower_fetch(waker, partition.offset, *seen_end)?;
+                    let Some(wait) = wait else { return Ok(None) };
+                    plan.turn.arm(&partition.requested, wait);
                     continue;
                 }
-                match plan.turn.waker(&partition.requested).filter(|_| !partition.is_slowed) {
-                    Some(waker) => match replica.wait_follower_fetch(waker, partition.offset, *seen_end)? {
-                        Some(wait) => {
-                            plan.turn.arm(&partition.requested, wait);
-                            continue;
-                        }
-                        None => None,
-                    },
-                    None => {
-                        let notify = Arc::clone(notify);
-                        let wake = move || notify.notify_one();
-                        replica.wait_follower_fetch(wake, partition.offset, *seen_end)?
-                    }
-                }
+                let notify = Arc::clone(notify);
+                replica.wait_follower_fetch(move || notify.notify_one(), partition.offset, *seen_end)?
             }
         };
         match wait {

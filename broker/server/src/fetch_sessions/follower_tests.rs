@@ -199,7 +199,7 @@ impl World {
         };
         let data: Vec<PartitionData> = requested.iter().map(read).collect();
         // The request waits, or is answered before it does.
-        if self.now % 3 != 0 && data.iter().all(|data| data.records.as_ref().is_none_or(|all| all.len() == 0)) {
+        if self.now % 3 != 0 && data.iter().all(|data| data.records.as_ref().is_none_or(Records::is_empty)) {
             for at in requested.iter().filter(|at| !turn.is_armed(at)) {
                 if let Some(waker) = turn.waker(at) {
                     self.wakers.push((at.partition, Box::new(waker)));
@@ -294,7 +294,9 @@ impl World {
                 let (woken, others) = std::mem::take(&mut self.wakers).into_iter().partition(|(whose, _)| *whose == at);
                 self.wakers = others;
                 let woken: Vec<(i32, Box<dyn FnOnce()>)> = woken;
-                woken.into_iter().for_each(|(_, wake)| wake());
+                for (_, wake) in woken {
+                    wake();
+                }
             }
             Event::Commit(at) => {
                 let led = self.led.get_mut(&at).expect("there");
