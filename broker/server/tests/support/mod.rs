@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 pub(crate) mod cluster;
 pub(crate) mod members;
+pub(crate) mod replicating;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
