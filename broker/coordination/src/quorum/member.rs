@@ -113,6 +113,9 @@ pub struct QuorumMember<S: QuorumStorage> {
     pub(super) known: Promise,
     /// When that controller was last heard, or heard of for the first time in this process.
     pub(super) controller_heard_at: Option<u64>,
+    /// Whether a controller was heard when that was last looked at, and if not, since when one that was is not any more.
+    is_heard: bool,
+    silent_since: Option<u64>,
     pub(super) commit_end: Offset,
     pub(super) lease: LeaseKnowledge,
     pub(super) fetching: Fetching,
@@ -153,6 +156,8 @@ impl<S: QuorumStorage> QuorumMember<S> {
             contacts: BTreeMap::new(),
             known,
             controller_heard_at: None,
+            is_heard: false,
+            silent_since: None,
             commit_end,
             lease: LeaseKnowledge::default(),
             fetching: Fetching::default(),
@@ -293,6 +298,22 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.silent_at().is_some_and(|silent_at| self.now < silent_at) && !self.is_unreachable(holder.broker_id)
             }
             _ => false,
+        }
+    }
+
+    /// Says when the controller falls silent, and when one is heard again: what else an outage of the network shows is
+    /// said by those that notice it only.
+    fn note_silence(&mut self) {
+        let is_heard = self.hears();
+        if std::mem::replace(&mut self.is_heard, is_heard) == is_heard {
+            return;
+        }
+        let Promise { epoch, holder } = &self.known;
+        if !is_heard {
+            info!(epoch, ?holder, "the controller is not heard any more");
+            self.silent_since = Some(self.now);
+        } else if let Some(since) = self.silent_since.take() {
+            info!(epoch, ?holder, silent_ms = self.now - since, "a controller is heard again");
         }
     }
 
@@ -559,6 +580,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 return;
             }
             let role = std::mem::discriminant(&self.role);
+            self.note_silence();
             self.lease_timers();
             match &self.role {
                 Role::Follower(_) => self.follower_timers(),
