@@ -85,12 +85,11 @@ impl LeaseKnowledge {
         self.write.is_some()
     }
 
-    /// The pause before a read after reads that failed, while a controller is heard, so that nothing waits for it: twice as
-    /// long after each, up to the time after which the holder writes anyway. An API server that comes back is not
-    /// asked by all brokers at once, again and again.
+    /// The pause before a read after reads that failed, while a controller is heard: twice as long after each, up to a bound,
+    /// so that an API server that comes back is not asked by all brokers at once, again and again.
     fn pause_after_failures(&self, settings: &QuorumSettings) -> u64 {
         let doublings = self.failed_reads.saturating_sub(1).min(16);
-        (settings.retry_ms << doublings).min(settings.renew_interval_ms.max(settings.retry_ms))
+        (settings.retry_ms << doublings).min(settings.unread_lease_pause_max_ms)
     }
 }
 
