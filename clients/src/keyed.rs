@@ -96,10 +96,12 @@ impl KeyedTopic {
 }
 
 /// Times of the clients, so that what is measured is how long the brokers take: with the clients' own, which are made
-/// for slow networks, a request to a broker that is frozen or cut off waits for up to a minute.
+/// for slow networks, a request to a broker that is frozen or cut off waits for up to a minute, and a broker that was away
+/// is not tried again for up to ten seconds.
 const TIMES: &[(&str, &str)] = &[
     ("socket.timeout.ms", "3000"),
     ("socket.connection.setup.timeout.ms", "1000"),
+    ("reconnect.backoff.max.ms", "500"),
     ("topic.metadata.refresh.interval.ms", "1000"),
     ("topic.metadata.refresh.fast.interval.ms", "50"),
 ];

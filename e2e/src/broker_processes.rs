@@ -38,6 +38,7 @@ exec \"$@\"";
 #[derive(Debug)]
 pub struct BrokerProcesses {
     brokers: Vec<BrokerProcess>,
+    folder: PathBuf,
     logs: PathBuf,
 }
 
@@ -69,6 +70,11 @@ fn address(broker: u8, port: u16) -> SocketAddr {
     SocketAddrV4::new(network::node_address(broker + 1), port).into()
 }
 
+fn listener(machine: u8, name: &str, port: u16) -> serde_json::Value {
+    let advertised = address(machine, port).to_string();
+    json!({"name": name, "bind": format!("0.0.0.0:{port}"), "advertised": advertised})
+}
+
 impl BrokerProcesses {
     /// Prepares so many brokers of a cluster, whose files are in `folder`. With an identity, that cluster's Leases
     /// coordinate them; without one, which only a single broker can be, nothing does.
@@ -92,12 +98,11 @@ impl BrokerProcesses {
             .collect();
         let mut brokers = Vec::new();
         for id in 0..count {
-            let listener = |name: &str, port| json!({"name": name, "bind": format!("0.0.0.0:{port}"), "advertised": address(id, port).to_string()});
             let mut config = json!({
                 "clusterId": cluster_id,
                 "brokerId": id,
                 "dataFolder": folder.join(format!("broker-{id}")),
-                "listeners": [listener("plain", CLIENT_PORT), listener("private", PRIVATE_PORT)],
+                "listeners": [listener(id, "plain", CLIENT_PORT), listener(id, "private", PRIVATE_PORT)],
                 "http": format!("0.0.0.0:{HTTP_PORT}"),
                 "log": {"format": "text", "level": env::var("ODRADEK_BROKER_LOG").unwrap_or_else(|_| "info".to_owned())},
                 "config": {"offsets.topic.num.partitions": JOURNAL_PARTITIONS, "group.initial.rebalance.delay.ms": 0},
@@ -130,7 +135,7 @@ impl BrokerProcesses {
             command = command.environment("POD_UID", format!("{cluster}-{id}-0-first-pod"));
             brokers.push(BrokerProcess { command, daemon: None });
         }
-        Ok(Self { brokers, logs })
+        Ok(Self { brokers, folder: folder.to_owned(), logs })
     }
 
     /// How many there are, whether they run or not.
@@ -141,6 +146,44 @@ impl BrokerProcesses {
     /// The folder with each broker's log.
     pub fn logs(&self) -> &Path {
         &self.logs
+    }
+
+    /// What a broker has printed, in all of its processes so far.
+    pub fn log(&self, broker: u8) -> Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(self.logs.join(format!("broker-{broker}.log")))?).into_owned())
+    }
+
+    /// A broker's data folder: its volume.
+    pub fn data_folder(&self, broker: u8) -> PathBuf {
+        self.folder.join(format!("broker-{broker}"))
+    }
+
+    /// A broker's data folder as a voter, `<broker id>:<directory id>`, as it stands in the controller Lease.
+    pub fn voter(&self, broker: u8) -> Result<String> {
+        let file = self.data_folder(broker).join("odradek-meta.json");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let identity: serde_json::Value = serde_json::from_str(&text)?;
+        let directory = identity["directoryId"].as_str().with_context(|| format!("no directory id in {identity}"))?;
+        Ok(format!("{broker}:{directory}"))
+    }
+
+    /// Starts a second process with the id of a broker that runs: on another machine, in another pod, with a volume of
+    /// its own that is empty.
+    pub fn start_second(&self, broker: u8, machine: u8) -> Result<Daemon> {
+        let first = &self.brokers[usize::from(broker)];
+        ensure!(first.daemon.is_some(), "broker {broker} does not run");
+        let name = format!("broker-{broker}-second");
+        let text = std::fs::read_to_string(self.folder.join(format!("broker-{broker}.yaml")))?;
+        let mut config: serde_json::Value = serde_json::from_str(&text)?;
+        config["dataFolder"] = json!(self.folder.join(&name));
+        config["listeners"] =
+            json!([listener(machine, "plain", CLIENT_PORT), listener(machine, "private", PRIVATE_PORT),]);
+        let file = self.folder.join(format!("{name}.yaml"));
+        std::fs::write(&file, serde_json::to_string_pretty(&config)?)?;
+        let mut command = first.command.clone().in_network(&network::node_namespace(machine + 1));
+        command.name = name;
+        *command.arguments.last_mut().context("a broker's command ends with its configuration file")? = file.into();
+        command.environment("POD_UID", "second-pod").start(&self.logs)
     }
 
     /// Where clients may begin: all brokers.

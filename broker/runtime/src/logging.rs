@@ -8,6 +8,10 @@ use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 use crate::config::{LogConfig, LogFormat};
 use crate::incarnation;
 
+/// kube reports each request that fails as an error of its own. Who made the request says it too, and knows what it means.
+/// What is configured comes later, and wins.
+const QUIET: &str = "kube_client=off";
+
 /// Why logging could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -22,10 +26,11 @@ pub enum LoggingError {
 /// Starts logging for the process. RUST_LOG, if set, wins over the configured level.
 pub fn start(config: &LogConfig) -> Result<(), LoggingError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
-        _ => EnvFilter::try_new(config.level.as_deref().unwrap_or("info"))?,
+    let level = match std::env::var("RUST_LOG") {
+        Ok(level) if !level.is_empty() => level,
+        _ => config.level.clone().unwrap_or_else(|| "info".to_owned()),
     };
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}"))?;
     // What a killed broker stumbles over while its threads end is no news: a process would have said nothing.
     let writer = std::io::stderr.with_filter(|_| !incarnation::is_killed_here());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);

@@ -99,9 +99,8 @@ pub(crate) async fn a_broker_comes_back_in_another_pod(site: &mut Site, name: &s
     run.brokers.move_to_another_pod(broker, "another-pod");
     run.brokers.start(broker)?;
     run.whole(3).await?;
-    let log = std::fs::read_to_string(run.brokers.logs().join(format!("broker-{broker}.log")))?;
     ensure!(
-        log.contains("another process is this broker; waiting for its end"),
+        run.brokers.log(broker)?.contains("another process is this broker; waiting for its end"),
         "it did not wait for the old pod's Lease"
     );
     run.goes_on(A_WHILE).await;

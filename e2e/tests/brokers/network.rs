@@ -92,7 +92,7 @@ pub(crate) async fn the_controller_is_cut_off_from_the_api_server(site: &mut Sit
     site.heal().await?;
     run.recovers("serves after the network is whole after").await?;
     run.goes_on(A_WHILE).await;
-    run.finish().await
+    run.finish().await?.unnoticed()
 }
 
 /// Of two brokers, which do not hear each other while both reach the API server, exactly one goes on.
@@ -103,6 +103,24 @@ pub(crate) async fn two_brokers_are_cut_off_from_each_other(site: &mut Site, nam
     let served = run.serves(SERVES_PATIENCE).await.context("while two brokers do not hear each other")?;
     run.measure("all partitions serve on one after", served);
     run.goes_on(CUT.saturating_sub(fault.elapsed())).await;
+    site.heal().await?;
+    run.recovers("serves after the network is whole after").await?;
+    run.goes_on(A_WHILE).await;
+    run.finish().await
+}
+
+/// Of three brokers, none of which hears another, nobody goes on; what is acknowledged is acknowledged by two.
+pub(crate) async fn three_brokers_are_cut_off_from_each_other(site: &mut Site, name: &str) -> Result<Outcome> {
+    let mut run = Run::begin(site, name, 3, Coordination::Leases).await?;
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        cut_both(Site::machine_of(one), Site::machine_of(other)).await?;
+    }
+    // What two had already may still be answered.
+    run.goes_on(A_WHILE).await;
+    let (before, _) = run.writer.progress();
+    run.goes_on(CUT).await;
+    let (after, _) = run.writer.progress();
+    ensure!(after == before, "{} records were acknowledged, by one broker alone", after - before);
     site.heal().await?;
     run.recovers("serves after the network is whole after").await?;
     run.goes_on(A_WHILE).await;

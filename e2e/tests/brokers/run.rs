@@ -32,6 +32,8 @@ const WHOLE_PATIENCE: Duration = Duration::from_secs(90);
 /// How long a record may wait for its acknowledgement before the client gives it up: longer than any fault here.
 const RECORD_PATIENCE: Duration = Duration::from_mins(5);
 
+/// What is written to.
+pub(crate) const TOPIC: &str = "orders";
 const NEXT_CONTROLLER: &str = "next controller after";
 const PARTITIONS: i32 = 6;
 const KEYS: u32 = 24;
@@ -109,7 +111,19 @@ pub(crate) const TABLE: &str = "\
 | what failed | next controller after | no partition acknowledged for | some partition did not acknowledge for |
 |---|---|---|---|";
 
+/// Half a session: who waits no longer waits for no election. A busy machine has shorter pauses.
+const UNNOTICED: Duration = Duration::from_secs(3);
+
 impl Outcome {
+    /// Of a fault that clients may not notice.
+    ///
+    /// # Errors
+    /// For how long some partition acknowledged nothing.
+    pub(crate) fn unnoticed(self) -> Result<Self> {
+        ensure!(self.gaps.one < UNNOTICED, "some partition acknowledged nothing for {:?}", self.gaps.one);
+        Ok(self)
+    }
+
     /// A line of the table for `docs/failures.md`. Of several next controllers it has the slowest.
     pub(crate) fn row(&self, name: &str) -> String {
         let next = self.measured.iter().filter(|(what, _)| what == NEXT_CONTROLLER).map(|(_, time)| *time).max();
@@ -154,12 +168,8 @@ impl Run {
         }
         let mut measured = vec![("first controller after".to_owned(), begun.elapsed())];
 
-        let topic = KeyedTopic {
-            bootstrap: processes.bootstrap(),
-            name: "orders".to_owned(),
-            partitions: PARTITIONS,
-            keys: KEYS,
-        };
+        let topic =
+            KeyedTopic { bootstrap: processes.bootstrap(), name: TOPIC.to_owned(), partitions: PARTITIONS, keys: KEYS };
         let (replicas, settings): (i32, &[(&str, &str)]) = match brokers {
             1 => (1, &[]),
             // Two brokers are for those who want to go on with one: what the survivor alone has is acknowledged.

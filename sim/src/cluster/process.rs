@@ -267,6 +267,7 @@ impl Process {
             quorum: QuorumSettings {
                 lease_poll_ms: 2_000,
                 replace_voter_after_ms: 10_000,
+                unread_lease_pause_max_ms: QuorumSettings::default().retry_ms,
                 ..QuorumSettings::default()
             },
             controller,

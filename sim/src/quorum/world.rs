@@ -224,6 +224,8 @@ impl World {
             session_ms: self.profile.session_ms,
             replace_voter_after_ms: self.profile.replace_voter_after_ms,
             max_answer_bytes: self.profile.max_answer_bytes,
+            // In a short history nobody is to miss much of the time in which the Lease answers.
+            unread_lease_pause_max_ms: QuorumSettings::default().retry_ms,
             ..QuorumSettings::default()
         };
         let mut member = QuorumMember::new(settings, holder.clone(), broker.voter, storage, seed);

@@ -3,7 +3,8 @@
 //!
 //! It is taken at once if it is missing, released, expired, or held by an earlier incarnation in the same pod. It ends
 //! only when another holder is seen: failing to renew stops nothing, and a holder from before this process's own take,
-//! which an etcd that was put back to an older state shows, is no other process. Expiry is by `renewTime` and this machine's wall
+//! which an etcd that was put back to an older state shows, is no other process; nor is an earlier incarnation in the same
+//! pod to one that had to start without the Lease. Expiry is by `renewTime` and this machine's wall
 //! clock, or by this process having seen no change for the whole duration.
 
 use std::sync::{Mutex, PoisonError};
@@ -171,6 +172,10 @@ impl BrokerLease {
         Ok(wrote.as_ref().is_some_and(|own| own.0 == uid && count < own.1))
     }
 
+    fn has_never_written(&self) -> bool {
+        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     fn judge(&self, found: &Lease, starting: bool, unchanged: bool, now: &MicroTime) -> Result<Judgement, LeaseError> {
         check_cluster(found, &self.cluster_id)?;
         let other = match holder(found)? {
@@ -181,6 +186,12 @@ impl BrokerLease {
         if other.broker_id != self.holder.broker_id {
             return Err(malformed("spec.holderIdentity", format!("{other} is another broker's")));
         }
+        let is_of_this_pod = annotation(found, POD_UID_ANNOTATION).is_ok_and(|uid| uid == self.pod_uid);
+        // Also one that runs without ever having had the Lease, as the API server was away when it started. The lock of
+        // the folder says that the earlier one is gone.
+        if is_of_this_pod && (starting || self.has_never_written()) {
+            return Ok(Judgement::Take("an earlier incarnation in this pod"));
+        }
         // A process that runs does not take from another: it stops. Each take counts one up, so a lower count of the
         // same object is from before its own.
         if !starting {
@@ -189,9 +200,6 @@ impl BrokerLease {
             } else {
                 Judgement::Other(other)
             });
-        }
-        if annotation(found, POD_UID_ANNOTATION).is_ok_and(|uid| uid == self.pod_uid) {
-            return Ok(Judgement::Take("an earlier incarnation in this pod"));
         }
         let spec = found.spec.as_ref();
         let duration = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or(self.settings.duration_seconds());

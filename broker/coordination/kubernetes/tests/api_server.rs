@@ -264,3 +264,27 @@ async fn a_holder_from_before_the_own_take_ends_nobody() {
     let stopped = tokio::time::timeout(PATIENCE, before.hold()).await.unwrap();
     assert_eq!(stopped, holder("1/b"));
 }
+
+/// A container that starts again in its pod does not wait for an API server that is away. What it finds when that is back
+/// is held by its earlier incarnation, which is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_had_to_start_without_the_lease_takes_it_from_its_earlier_incarnation_and_from_nobody_else() {
+    let plane = ControlPlane::start().await.unwrap();
+    let cell = Cell::new(&plane, "without").await;
+    let quick = LeaseSettings { renew_interval: Duration::from_millis(200), ..LeaseSettings::BROKER };
+    let before = cell.broker("a", "pod-1", quick);
+    assert_eq!(before.take().await.unwrap(), BrokerLeaseOutcome::Held);
+    let elsewhere = cell.broker("x", "pod-2", quick);
+    let stopped = tokio::time::timeout(PATIENCE, elsewhere.hold()).await.unwrap();
+    assert_eq!(stopped, holder("1/a"));
+
+    let now = cell.broker("b", "pod-1", quick);
+    let held = tokio::time::timeout(Duration::from_secs(3), now.hold()).await;
+    assert!(held.is_err(), "it stopped for {held:?}");
+    let holder_now = cell.leases().get(BROKER).await.unwrap().spec.unwrap().holder_identity;
+    assert_eq!(holder_now.as_deref(), Some("1/b"));
+    // From then on it is as any other: who takes it next in the same pod ends it.
+    let next = cell.broker("c", "pod-1", quick);
+    assert_eq!(next.take().await.unwrap(), BrokerLeaseOutcome::Held);
+    assert_eq!(tokio::time::timeout(PATIENCE, now.hold()).await.unwrap(), holder("1/c"));
+}

@@ -6,12 +6,13 @@
 //! and if that shows the same sequence a renewal settles it.
 
 use odradek_model::ControllerEpoch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::candidate::PromiseRule;
 use super::effect::{Effect, LeaseCall};
 use super::member::{QuorumMember, Role};
 use super::planted::PlantedBug;
+use super::settings::QuorumSettings;
 use super::storage::{LeaseStamp, Promise, QuorumStorage, StoredVoterSet, VoterSets};
 use crate::{LeaseChange, LeaseView, ViewOrder, WriteOutcome};
 
@@ -62,6 +63,11 @@ pub(super) struct LeaseKnowledge {
     pub(super) answered_at: Option<u64>,
     /// Whether the last call was answered.
     pub(super) reachable: bool,
+    /// How many reads have failed since one succeeded.
+    failed_reads: u32,
+    /// Why reads and writes fail, as it was said last: said once, not at each repetition of an outage.
+    said_of_reads: Option<String>,
+    said_of_writes: Option<String>,
     /// When a holder renews next.
     pub(super) renew_at: u64,
     read: Option<Read>,
@@ -78,6 +84,13 @@ impl LeaseKnowledge {
     pub(super) fn is_writing(&self) -> bool {
         self.write.is_some()
     }
+
+    /// The pause before a read after reads that failed, while a controller is heard: twice as long after each, up to a bound,
+    /// so that an API server that comes back is not asked by all brokers at once, again and again.
+    fn pause_after_failures(&self, settings: &QuorumSettings) -> u64 {
+        let doublings = self.failed_reads.saturating_sub(1).min(16);
+        (settings.retry_ms << doublings).min(settings.unread_lease_pause_max_ms)
+    }
 }
 
 impl<S: QuorumStorage> QuorumMember<S> {
@@ -89,7 +102,9 @@ impl<S: QuorumStorage> QuorumMember<S> {
     pub(super) fn lease_timers(&mut self) {
         if self.lease.read.is_none() {
             let settings = &self.settings;
-            let pause = if !self.lease.reachable {
+            let pause = if !self.lease.reachable && self.hears() {
+                self.lease.pause_after_failures(settings)
+            } else if !self.lease.reachable {
                 settings.retry_ms
             } else if self.lease.fallen.is_some() || !self.hears() {
                 2 * settings.retry_ms
@@ -155,11 +170,18 @@ impl<S: QuorumStorage> QuorumMember<S> {
         self.lease.last_read_at = Some(self.now);
         match outcome {
             Err(reason) => {
-                warn!(reason, "the controller Lease could not be read");
+                if self.lease.said_of_reads.as_ref() == Some(&reason) {
+                    debug!(reason, "the controller Lease could not be read");
+                } else {
+                    warn!(reason, "the controller Lease could not be read; it is tried again");
+                    self.lease.said_of_reads = Some(reason);
+                }
+                self.lease.failed_reads = self.lease.failed_reads.saturating_add(1);
                 self.lease.reachable = false;
             }
             Ok(found) => {
                 self.lease_answered();
+                self.lease_is_read();
                 self.lease.is_doubtful = false;
                 match found {
                     Some(view) if self.is_acceptable(&view, read.known.as_ref(), &read.controller) => {
@@ -215,18 +237,18 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.lease.is_doubtful = self.lease.newest == base;
                 self.want_lease_read();
             }
-            Ok(WriteOutcome::Unknown(reason)) => {
-                warn!(?kind, reason, "the outcome of a write of the controller Lease is unknown");
-                self.lease_call_failed();
-            }
-            Err(reason) => {
-                warn!(?kind, reason, "the controller Lease could not be written");
-                self.lease_call_failed();
-            }
+            Ok(WriteOutcome::Unknown(reason)) => self.lease_write_failed(kind, reason, "its outcome is unknown"),
+            Err(reason) => self.lease_write_failed(kind, reason, "it was not made"),
         }
     }
 
-    fn lease_call_failed(&mut self) {
+    fn lease_write_failed(&mut self, kind: WriteKind, reason: String, outcome: &str) {
+        if self.lease.said_of_writes.as_ref() == Some(&reason) {
+            debug!(?kind, reason, outcome, "a write of the controller Lease failed");
+        } else {
+            warn!(?kind, reason, outcome, "a write of the controller Lease failed");
+            self.lease.said_of_writes = Some(reason);
+        }
         self.lease.reachable = false;
         self.lease.is_doubtful = true;
         self.want_lease_read();
@@ -242,6 +264,14 @@ impl<S: QuorumStorage> QuorumMember<S> {
             WriteKind::Release => self.lease_released(view),
             WriteKind::Renew | WriteKind::ChangeVoters => {}
         }
+    }
+
+    /// What stands there could be read. Only that ends what was said: a write that is refused says nothing about it.
+    fn lease_is_read(&mut self) {
+        if self.lease.said_of_reads.is_some() || self.lease.said_of_writes.is_some() {
+            info!(failed_reads = self.lease.failed_reads, "the controller Lease is read again");
+        }
+        (self.lease.said_of_reads, self.lease.said_of_writes, self.lease.failed_reads) = (None, None, 0);
     }
 
     fn lease_answered(&mut self) {

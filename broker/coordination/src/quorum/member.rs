@@ -96,6 +96,14 @@ pub(super) enum Resignation {
     Told,
 }
 
+/// Whether a controller is heard, as it was said last.
+#[derive(Clone, Copy, Debug)]
+enum Hearing {
+    NotYet,
+    Heard,
+    SilentSince(u64),
+}
+
 /// One broker's part in the quorum of the metadata log; see [`super`] for how to drive it.
 #[derive(Debug)]
 pub struct QuorumMember<S: QuorumStorage> {
@@ -113,6 +121,7 @@ pub struct QuorumMember<S: QuorumStorage> {
     pub(super) known: Promise,
     /// When that controller was last heard, or heard of for the first time in this process.
     pub(super) controller_heard_at: Option<u64>,
+    hearing: Hearing,
     pub(super) commit_end: Offset,
     pub(super) lease: LeaseKnowledge,
     pub(super) fetching: Fetching,
@@ -153,6 +162,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
             contacts: BTreeMap::new(),
             known,
             controller_heard_at: None,
+            hearing: Hearing::NotYet,
             commit_end,
             lease: LeaseKnowledge::default(),
             fetching: Fetching::default(),
@@ -294,6 +304,24 @@ impl<S: QuorumStorage> QuorumMember<S> {
             }
             _ => false,
         }
+    }
+
+    /// Says when the controller falls silent, and when one is heard again: what else an outage of the network shows is
+    /// said by those that notice it only.
+    fn note_silence(&mut self) {
+        let Promise { epoch, holder } = &self.known;
+        self.hearing = match (self.hears(), self.hearing) {
+            (true, Hearing::NotYet) => Hearing::Heard,
+            (true, Hearing::SilentSince(since)) => {
+                info!(epoch, ?holder, silent_ms = self.now - since, "a controller is heard again");
+                Hearing::Heard
+            }
+            (false, Hearing::Heard) => {
+                info!(epoch, ?holder, "the controller is not heard any more");
+                Hearing::SilentSince(self.now)
+            }
+            (_, as_before) => as_before,
+        };
     }
 
     /// From when on the controller is not heard any more, unless it answers before.
@@ -559,6 +587,7 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 return;
             }
             let role = std::mem::discriminant(&self.role);
+            self.note_silence();
             self.lease_timers();
             match &self.role {
                 Role::Follower(_) => self.follower_timers(),

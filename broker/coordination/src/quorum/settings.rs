@@ -25,6 +25,9 @@ pub struct QuorumSettings {
     pub request_timeout_ms: u64,
     /// Pause between repeated questions, fetches after a refusal, and Lease calls that failed.
     pub retry_ms: u64,
+    /// Longest pause between reads of a Lease that cannot be read, while a controller is heard and so nothing waits for it.
+    /// The holder writes as often anyway.
+    pub unread_lease_pause_max_ms: u64,
     /// Bytes of batches or of a snapshot in one answer, except that a single batch may be larger. 1 MiB keeps a slow
     /// link answering well within a session.
     pub max_answer_bytes: usize,
@@ -46,6 +49,7 @@ impl Default for QuorumSettings {
             fetch_hold_ms: 500,
             request_timeout_ms: 1_500,
             retry_ms: 250,
+            unread_lease_pause_max_ms: 2_000,
             max_answer_bytes: 1 << 20,
             max_snapshot_bytes: 1 << 30,
         }

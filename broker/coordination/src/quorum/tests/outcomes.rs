@@ -128,3 +128,32 @@ fn rule_7_the_renewal_too_may_have_no_outcome() {
     }
     assert_eq!(bench.role(), LEADS);
 }
+
+#[test]
+fn reads_that_fail_come_less_often_while_a_controller_is_heard() {
+    let mut bench = leading();
+    let mut asked_at = Vec::new();
+    let begun = bench.now;
+    // Reads begin with the poll, or with a renewal whose outcome is unknown.
+    while bench.now < begun + 30_000 {
+        bench.pass(50);
+        bench.acknowledge(2, at(4, 1)).acknowledge(3, at(4, 1));
+        for effect in bench.drain() {
+            match effect {
+                Effect::ReadLease(call) => {
+                    asked_at.push(bench.now);
+                    bench.give(Input::LeaseRead(call, Err("away".into())));
+                }
+                Effect::WriteLease { call, .. } => {
+                    bench.give(Input::LeaseWritten(call, Ok(WriteOutcome::Unknown("away".into()))));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(bench.role(), LEADS);
+    let pauses: Vec<u64> = asked_at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.is_sorted() && pauses[0] <= 300, "{pauses:?}");
+    assert!(pauses.last().is_some_and(|last| (1_900..=2_100).contains(last)), "{pauses:?}");
+    assert!(pauses.len() < 20, "{pauses:?}");
+}
