@@ -18,8 +18,9 @@
 //! that does not force its records leads again with what it has. Folders are not emptied here, nor bits turned.
 //!
 //! What is not the product's: `process.rs` and its parts join the machines as the runtime and the server join them,
-//! because those hang on tasks and sockets; the data folder; clients. Groups are not part of it yet, and not every planted
-//! mistake of replicas and controller is found yet (`make sim-mistakes` names those that are missed).
+//! because those hang on tasks and sockets (what an image asks of replicas, who fetches what, and what the controller's
+//! answers mean is `replication`'s, for both); the data folder; clients. Groups are not part of it yet, and not every
+//! planted mistake of replicas and controller is found yet (`make sim-mistakes` names those that are missed).
 
 mod faults;
 mod folder;

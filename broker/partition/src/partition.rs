@@ -17,6 +17,7 @@ use odradek_records::ValidatedBatch;
 
 pub use self::deletion::{DeleteOutcome, DeleteRequested};
 pub use self::fetches::{FollowerFetch, FollowerFetched};
+pub use self::roles::Decided;
 pub use self::witnesses::Witnesses;
 use crate::brokers::LocalBroker;
 use crate::error::{AppendError, LeadershipError};

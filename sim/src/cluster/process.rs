@@ -25,7 +25,7 @@ use odradek_metadata::{
 };
 use odradek_model::{BrokerId, ClusterId, Offset, Timestamp};
 use odradek_partition::{BrokerStatus, Brokers, IsrChange, LocalBroker, MonotonicTime, WaitToken};
-use odradek_replication::{FetcherId, Proposals, ReplicaKey};
+use odradek_replication::{FetcherId, Following, Proposals, ReplicaKey};
 use odradek_runtime::lifecycle::{self, BrokerLifecycle};
 use odradek_runtime::metadata_node::{self as node, MetadataNode, NodeIdentity, NodeSettings, QuorumLog};
 use uuid::Uuid;
@@ -191,7 +191,7 @@ pub(super) struct Process {
     heard: Arc<Heard>,
     replicas: BTreeMap<ReplicaKey, Replica>,
     fetchers: BTreeMap<FetcherId, RunningFetcher>,
-    fetched_by: BTreeMap<ReplicaKey, FetcherId>,
+    following: Following,
     proposals: Proposals,
     /// Whose logs were cut.
     cut: Vec<ReplicaKey>,
@@ -281,7 +281,7 @@ impl Process {
             heard,
             replicas: BTreeMap::new(),
             fetchers: BTreeMap::new(),
-            fetched_by: BTreeMap::new(),
+            following: Following::default(),
             proposals: Proposals::default(),
             cut: Vec::new(),
             parked: BTreeMap::new(),
