@@ -32,7 +32,7 @@ sim: setup-base ## Runs 10,000 random histories of the quorum, then finds every 
 	ODRADEK_CLUSTER_SEEDS=$(or $(SEEDS),0..10000) cargo test --locked --release -p odradek-sim --test cluster -- --nocapture
 
 .PHONY: sim-mistakes
-sim-mistakes: setup-base ## Looks for every planted mistake of replicas and controller in histories of clusters.
+sim-mistakes: setup-base ## Looks for every planted mistake of replicas and controller in histories of clusters; ODRADEK_MISTAKE=part of a name.
 	cargo test --locked --release -p odradek-sim --test cluster -- --ignored --nocapture
 
 .PHONY: e2e

@@ -3,24 +3,28 @@
 //! proposals, over simulated time, network, disks and Lease API.
 //!
 //! A run makes a cluster and its topics, then has a time of faults and a time after healing. Processes are killed,
-//! paused and stopped, one by one and rolling; machines lose power; disks are full and crash in the middle of calls;
-//! links are cut in one or both directions, messages are lost and late; the Lease API is away, loses answers, lets writes
-//! land late, and the Lease is deleted or rolled back; brokers join; topics come and go, partitions are added and moved.
-//! Producers with all acks, consumers and an administrator work all the while.
+//! paused and stopped, one by one and rolling; machines lose power, or their folders; disks are full and crash in the
+//! middle of calls; links are cut in one or both directions, are slow, messages are lost and late, and fetches are read
+//! long after the follower has given them up; the Lease API is away, throttles, loses answers, lets writes land late, and
+//! the Lease is deleted, rolled back or stolen; brokers join, and leave for good; topics come and go, partitions are
+//! added and moved, leaders are moved to and fro, and retention lets the beginnings of logs go. Producers with all acks,
+//! one and none, consumers that read in their rack, groups that commit offsets and an administrator work all the while.
 //!
 //! # The budget
 //! Nothing acknowledged by all in sync may be lost, and after healing every partition has its leader and all its
-//! replicas, after any number of killed, paused and stopped processes, and after a loss of power of one machine of a whole
-//! cluster, if each partition had another replica in sync and nothing else breaks until the machine is back.
+//! replicas, after any number of killed, paused and stopped processes, and after a loss of power, or of the folder, of one
+//! machine of a whole cluster, if each partition had another replica in sync and nothing else breaks until the machine is
+//! back. Meanwhile whoever may be elected has all that any client was told is committed.
 //!
-//! Losses of power beyond that (in every profile, most in [`Emphasis::Beyond`]) may leave a partition of several replicas
-//! without a leader, so that the loss is seen; whoever leads it must have everything all the same. Only a sole replica
-//! that does not force its records leads again with what it has. Folders are not emptied here, nor bits turned.
+//! Losses beyond that (of power in every profile, of folders in [`Emphasis::Beyond`]) may leave a partition of several
+//! replicas without a leader, so that the loss is seen; whoever leads it must have everything all the same. A sole replica
+//! that does not force its records leads again with what it has after a loss of power, and never after that of its folder.
+//! A folder is only lost while another voter has the metadata. Bits are not turned here.
 //!
 //! What is not the product's: `process.rs` and its parts join the machines as the runtime and the server join them,
 //! because those hang on tasks and sockets (what an image asks of replicas, who fetches what, and what the controller's
-//! answers mean is `replication`'s, for both); the data folder; clients. Groups are not part of it yet, and not every
-//! planted mistake of replicas and controller is found yet (`make sim-mistakes` names those that are missed).
+//! answers mean is `replication`'s, for both); the data folder; clients. Groups have no members, and their journals are not
+//! rewritten. Each committed offset is asked for by the client that committed it.
 
 mod faults;
 mod folder;

@@ -13,6 +13,7 @@ use super::message::Endpoint;
 use super::process::Process;
 use super::profile::Emphasis;
 use super::tally::Happening;
+use super::workload::Exodus;
 use super::world::{Trouble, World};
 
 /// How often the fall of the Lease waits for a quiet moment.
@@ -40,12 +41,20 @@ enum Later {
     Roll(usize),
     /// A loss of power, unless it has to wait so often once more for a whole cluster.
     PowerLoss(usize, u32),
+    /// The loss of a folder, likewise.
+    EmptyFolder(usize, u32),
+    LeaseUnthrottled,
+    /// A broker that is to leave for good is looked after.
+    Leave(usize),
 }
 
 impl Later {
     /// Whether it breaks something.
     fn breaks(&self) -> bool {
-        matches!(self, Self::KillIfRunning(..) | Self::LeaseFalls(_) | Self::Roll(_) | Self::PowerLoss(..))
+        matches!(
+            self,
+            Self::KillIfRunning(..) | Self::LeaseFalls(_) | Self::Roll(_) | Self::PowerLoss(..) | Self::EmptyFolder(..)
+        )
     }
 }
 
@@ -65,6 +74,10 @@ impl Faults {
         let mut faults = Self { later: Vec::new(), next: 0, quiet_until: 0, returning: BTreeSet::new() };
         let (low, high) = world.profile.pause_ms;
         faults.next = world.now + world.random.between(low, high);
+        if world.profile.leaving {
+            let last = world.profile.brokers - 1;
+            faults.later(world, 500, world.profile.faults_ms / 3, Later::Leave(last));
+        }
         for id in world.profile.brokers..world.machines.len() {
             faults.later(world, 500, world.profile.faults_ms, Later::Join(id));
         }
@@ -108,6 +121,9 @@ impl Faults {
     }
 
     fn start_later(&mut self, world: &mut World, id: usize) {
+        if world.machines[id].is_leaving && world.administrator().exodus() >= Some(Exodus::Empty) {
+            return;
+        }
         if self.returning.insert(id) {
             let long = world.random.per_mille(200);
             self.later(world, 20, if long { 15_000 } else { 1_500 }, Later::Start(id));
@@ -148,6 +164,9 @@ impl Faults {
                 world.start(id);
             }
             Later::PowerLoss(id, attempts) => self.power_loss(world, id, attempts),
+            Later::EmptyFolder(id, attempts) => self.empty_folder(world, id, attempts),
+            Later::Leave(id) => self.leave(world, id),
+            Later::LeaseUnthrottled => world.lease_throttled = false,
             Later::Roll(id) => {
                 self.stop(world, id);
                 if id + 1 < world.profile.brokers {
@@ -160,6 +179,29 @@ impl Faults {
     fn kill(&mut self, world: &mut World, id: usize, outage: Outage) {
         world.kill(id, outage);
         self.start_later(world, id);
+    }
+
+    /// One step of a broker on its way out: it is stopped once it has no replicas, and gone once it is unregistered.
+    fn leave(&mut self, world: &mut World, id: usize) {
+        world.machines[id].is_leaving = true;
+        world.administrator().let_leave(id as i32);
+        let is_running = world.machines[id].is_running();
+        match world.administrator().exodus() {
+            Some(Exodus::Empty) if world.newest_image.partitions_on(BrokerId(id as i32)).next().is_some() => {
+                world.administrator().has_more();
+            }
+            Some(Exodus::Empty) if is_running => self.stop(world, id),
+            Some(Exodus::Empty) if !self.returning.contains(&id) => world.administrator().has_stopped(),
+            Some(Exodus::Unregistered) => {
+                world.tell(|| format!("{id} has left"));
+                world.tally.note(Happening::Leave);
+                let machine = &mut world.machines[id];
+                (machine.is_gone, machine.has_joined) = (true, false);
+                return;
+            }
+            _ => {}
+        }
+        self.later(world, 200, 400, Later::Leave(id));
     }
 
     fn stop(&mut self, world: &mut World, id: usize) {
@@ -184,10 +226,16 @@ impl Faults {
         let roll = match emphasis {
             Emphasis::Restarts if dwells => world.random.between(0, 44),
             Emphasis::Elections if dwells => world.random.between(0, 30),
+            Emphasis::Stale if dwells => world.random.pick(&[0, 0, 20, 45, 90, 90, 90]),
             Emphasis::Network if dwells => world.random.between(45, 74),
             Emphasis::Disks | Emphasis::Beyond if dwells => world.random.between(75, 99),
             _ => world.random.between(0, 99),
         };
+        let empties = if matches!(emphasis, Emphasis::Disks | Emphasis::Beyond) { 80 } else { 15 };
+        if world.random.per_mille(empties) {
+            self.empty_folder(world, id, POWER_LOSS_ATTEMPTS);
+            return;
+        }
         match roll {
             0..20 => {
                 if world.machines[id].is_running() {
@@ -212,7 +260,13 @@ impl Faults {
                 world.lease_away = true;
                 self.later(world, 100, 12_000, Later::LeaseBack);
             }
-            67..72 => {
+            67..69 => {
+                world.tell(|| "Lease API throttled".to_owned());
+                world.tally.note(Happening::LeaseApiThrottled);
+                world.lease_throttled = true;
+                self.later(world, 1_000, 12_000, Later::LeaseUnthrottled);
+            }
+            69..72 => {
                 world.tally.note(Happening::LeaseApiCutOff);
                 world.lease_cut.insert(id);
                 self.later(world, 100, 12_000, Later::LeaseMend(id));
@@ -244,6 +298,7 @@ impl Faults {
         if world.may_lose_power(id) {
             world.tally.note(Happening::PowerLoss);
             self.quiet_until = world.now + ALONE_MS;
+            world.excuse_sole(id);
             self.kill(world, id, outage);
         } else if attempts == 0 {
             world.tally.note(Happening::PowerLossBeyond);
@@ -252,6 +307,27 @@ impl Faults {
         } else if attempts > 1 {
             self.later(world, 50, 800, Later::PowerLoss(id, attempts - 1));
         }
+    }
+
+    /// A folder is lost only while every voter is there that anybody knows, and another one has what it had of the
+    /// metadata. If partitions are to survive it, it waits for a whole cluster as a loss of power does.
+    fn empty_folder(&mut self, world: &mut World, id: usize, attempts: u32) {
+        let lost = world.machines[id].voter;
+        let bearable = world.settled_voters().is_some_and(|voters| voters.len() > 1 || !voters.contains(&lost));
+        if bearable && world.may_lose_power(id) {
+            world.tally.note(Happening::FolderEmptied);
+            self.quiet_until = world.now + ALONE_MS;
+        } else if bearable && world.profile.emphasis == Emphasis::Beyond {
+            world.tally.note(Happening::FolderEmptiedBeyond);
+        } else {
+            if attempts > 1 {
+                self.later(world, 50, 800, Later::EmptyFolder(id, attempts - 1));
+            }
+            return;
+        }
+        world.expect_leaderless(id);
+        world.empty_folder(id);
+        self.start_later(world, id);
     }
 
     fn cut(&mut self, world: &mut World, links: Vec<(Endpoint, Endpoint)>) {
@@ -300,20 +376,18 @@ impl Faults {
 
     /// The Lease is deleted or rolled back, while every broker has seen its present voters.
     fn lease_falls(&mut self, world: &mut World, attempts: u32) {
-        let Some(view) = world.lease.read() else { return };
-        let voters: BTreeSet<Voter> = view.voters.iter().copied().collect();
-        let quiet = world.is_quiet();
-        let mut members = world.machines.iter().filter(|machine| machine.has_joined);
-        // Of a voter set that changes nobody knows the outcome yet.
-        let seen = members.all(|machine| {
-            machine.process.as_ref().is_some_and(|process| {
-                let known = process.voter_sets();
-                known.pending.is_empty() && known.newest.as_ref().is_some_and(|newest| newest.voters == voters)
-            })
-        });
-        if !seen || !quiet || voters.is_empty() {
+        if world.settled_voters().is_none_or(|voters| voters.is_empty()) || !world.is_quiet() {
             if attempts > 0 {
                 self.later(world, 50, 1_000, Later::LeaseFalls(attempts - 1));
+            }
+            return;
+        }
+        if world.random.per_mille(250) {
+            world.tell(|| "Lease stolen".to_owned());
+            world.tally.note(Happening::LeaseStolen);
+            world.lease.steal();
+            if let Some(view) = world.lease.read() {
+                world.let_watches_see(&view);
             }
             return;
         }
@@ -323,7 +397,9 @@ impl Faults {
             world.lease.delete();
             return;
         }
-        let (steps, same_voters) = (world.random.between(1, 6) as usize, world.random.per_mille(600));
+        // Of earlier voters some may be gone for good: then only an administrator's word helps.
+        let same_voters = world.random.per_mille(600) || world.has_lost_voters();
+        let steps = world.random.between(1, 6) as usize;
         if world.lease.roll_back(steps, same_voters).is_some() {
             world.tell(|| "Lease rolled back".to_owned());
             world.tally.note(Happening::LeaseRolledBack);
@@ -339,12 +415,13 @@ impl Faults {
         world.healed = true;
         world.cut.clear();
         world.lease_away = false;
+        world.lease_throttled = false;
         world.lease_cut.clear();
         self.later.clear();
         for id in 0..world.machines.len() {
             world.machines[id].disk.crash_at(None);
             disk_room(world, id);
-            world.machines[id].has_joined = true;
+            world.machines[id].has_joined = !world.machines[id].is_gone;
             world.resume(id);
             world.start(id);
         }
@@ -365,17 +442,34 @@ impl World {
         processes.filter_map(leads).max().map(|(_, id)| id)
     }
 
+    /// The voters that the Lease names, if every broker runs, knows them as the newest, and each of them is there. Of a
+    /// voter set that changes nobody knows the outcome yet.
+    fn settled_voters(&self) -> Option<BTreeSet<Voter>> {
+        let voters: BTreeSet<Voter> = self.lease.read()?.voters.into_iter().collect();
+        let mut members = self.machines.iter().filter(|machine| machine.has_joined);
+        let seen = members.all(|machine| {
+            machine.process.as_ref().is_some_and(|process| {
+                let known = process.voter_sets();
+                known.pending.is_empty() && known.newest.as_ref().is_some_and(|newest| newest.voters == voters)
+            })
+        });
+        let is_there =
+            |voter: &Voter| self.machines.iter().any(|machine| machine.has_joined && machine.voter == *voter);
+        (seen && voters.iter().all(is_there)).then_some(voters)
+    }
+
     /// Whether nothing is broken at present, as far as brokers and network go.
     fn is_quiet(&self) -> bool {
         let mut members = self.machines.iter().filter(|machine| machine.has_joined);
         self.cut.is_empty()
             && !self.lease_away
+            && !self.lease_throttled
             && self.lease_cut.is_empty()
             && members.all(|machine| machine.is_running() && !machine.paused && !machine.is_full)
     }
 
-    /// Whether every partition survives the broker's loss of what is not synced, and remains available: the cluster is
-    /// whole, and each has another replica in sync that has not lost power since it registered.
+    /// Whether every partition of several replicas survives the broker's loss of what is not synced, and remains
+    /// available: the cluster is whole, and each has another replica in sync that has not lost power since it registered.
     pub(super) fn may_lose_power(&self, id: usize) -> bool {
         let (image, broker) = (&self.newest_image, BrokerId(id as i32));
         let is_safe = |other: &BrokerId| {
@@ -389,19 +483,35 @@ impl World {
             // Whoever serves is registered; an earlier process of it no more.
             && self.machines.iter().filter_map(|machine| machine.process.as_ref()).all(Process::serves)
             && image.brokers().filter(|broker| broker.is_active()).count() == members
-            && image.partitions_on(broker).all(|(_, _, partition)| has_another(&partition.isr))
+            && image.partitions_on(broker).all(|(_, _, p)| p.replicas.len() == 1 || has_another(&p.isr))
     }
 
     /// From now on partitions of the broker may lack a leader for ever: it may be the last that had everything. Those of
     /// which it has the only replica may lose records, since it leads them again whatever it has lost.
     pub(super) fn excuse_lost(&mut self, id: usize) {
+        self.expect_leaderless(id);
+        self.excuse_sole(id);
+    }
+
+    /// From now on partitions of which the broker has the only replica may lose records.
+    fn excuse_sole(&mut self, id: usize) {
         let image = Arc::clone(&self.newest_image);
         for (key, topic, partition) in image.partitions_on(BrokerId(id as i32)) {
-            let key = ReplicaKey { topic: key.topic, partition: key.partition };
-            self.may_be_leaderless.insert(key);
-            if partition.replicas.len() == 1 && !topic.overrides.contains_key("flush.messages") {
-                self.oracle.records.excuse(key);
+            // Another that is only being added may be taken away again.
+            if partition.replicas.len() - partition.adding.len() <= 1 {
+                let key = ReplicaKey { topic: key.topic, partition: key.partition };
+                self.may_be_leaderless.insert(key);
+                if !topic.overrides.contains_key("flush.messages") {
+                    self.oracle.records.excuse(key);
+                }
             }
         }
+    }
+
+    /// From now on partitions of the broker may lack a leader for ever.
+    fn expect_leaderless(&mut self, id: usize) {
+        let image = Arc::clone(&self.newest_image);
+        let keys = image.partitions_on(BrokerId(id as i32)).map(|(key, _, _)| key);
+        self.may_be_leaderless.extend(keys.map(|key| ReplicaKey { topic: key.topic, partition: key.partition }));
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use odradek_disk::{Disk, DiskError, SimulatedDisk, read_small_file, write_file_durably};
 use odradek_log::{
-    HIGH_WATERMARK_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets, RECOVERY_POINT_CHECKPOINT,
-    SegmentCache, read_offset_checkpoint, read_topic_id, write_offset_checkpoint,
+    HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets,
+    RECOVERY_POINT_CHECKPOINT, SegmentCache, read_offset_checkpoint, read_topic_id, write_offset_checkpoint,
 };
 use odradek_model::{BrokerEpoch, Offset, Timestamp, TopicId, TopicName, TopicPartition, TopicSettings};
 
@@ -26,8 +26,9 @@ pub(super) struct Folder {
     clean_shutdown_of: Option<BrokerEpoch>,
     high_watermarks: PartitionOffsets,
     recovery_points: PartitionOffsets,
+    log_starts: PartitionOffsets,
     /// What was written last, so that an idle broker writes nothing.
-    written: [PartitionOffsets; 2],
+    written: [PartitionOffsets; 3],
     removed: u64,
 }
 
@@ -52,13 +53,15 @@ impl Folder {
         let clean_shutdown_of = marked.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
         let read = |name| read_offset_checkpoint(disk, &checkpoint(name)).map(|(offsets, _)| offsets);
         let (high_watermarks, recovery_points) = (read(HIGH_WATERMARK_CHECKPOINT)?, read(RECOVERY_POINT_CHECKPOINT)?);
+        let log_starts = read(LOG_START_CHECKPOINT)?;
         Ok(Self {
             disk: disk.clone(),
             cache: Arc::default(),
             clean_shutdown_of,
-            written: [high_watermarks.clone(), recovery_points.clone()],
+            written: [high_watermarks.clone(), recovery_points.clone(), log_starts.clone()],
             high_watermarks,
             recovery_points,
+            log_starts,
             removed: 0,
         })
     }
@@ -83,6 +86,7 @@ impl Folder {
         if is_new_here {
             self.high_watermarks.remove(&at);
             self.recovery_points.remove(&at);
+            self.log_starts.remove(&at);
         }
         if is_new {
             self.set_aside(topic, index)?;
@@ -94,7 +98,7 @@ impl Folder {
             settings: LogSettings::new(settings),
             clean: self.clean_shutdown_of.is_some() || is_new,
             recovery_point,
-            log_start_offset: 0,
+            log_start_offset: self.log_starts.get(&at).copied().unwrap_or(0),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (log, _) = Log::open(disk, Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
@@ -139,15 +143,16 @@ impl Folder {
         self.disk.remove_dir_all(&aside)
     }
 
-    /// Writes high watermarks and recovery points, if they have moved.
+    /// Writes high watermarks, recovery points and log starts, if they have moved.
     pub(super) fn checkpoint(
         &mut self,
         high_watermarks: PartitionOffsets,
         recovery_points: PartitionOffsets,
+        log_starts: PartitionOffsets,
     ) -> Result<(), DiskError> {
-        let names = [HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT];
+        let names = [HIGH_WATERMARK_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT];
         // The recovery points first: a log that was cut must not be trusted beyond its end.
-        for (place, offsets) in [(1, recovery_points), (0, high_watermarks)] {
+        for (place, offsets) in [(1, recovery_points), (2, log_starts), (0, high_watermarks)] {
             if self.written[place] != offsets {
                 write_offset_checkpoint(&self.disk, &checkpoint(names[place]), &offsets)?;
                 self.written[place] = offsets;

@@ -2,6 +2,8 @@
 //! What travels between brokers, and between clients and brokers: the contents of the requests, without their bytes.
 //! Must not know how it travels.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use odradek_coordination::quorum;
 use odradek_metadata::{Command, Heartbeat, Reply};
@@ -9,6 +11,11 @@ use odradek_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicName};
 use odradek_partition::{Acks, FetchAnswer, FetchPlan, LeaderOffsets, OffsetsPlan};
 use odradek_replication::{Ask, ReplicaKey};
 use odradek_server::controller::{ControllerUnavailable, Decided, HeartbeatAnswer};
+
+/// The rack of a broker or a client by its number.
+pub(super) fn rack_name(rack: u8) -> String {
+    format!("rack-{rack}")
+}
 
 /// Names a call; never used twice in a run.
 pub(super) type CallId = u64;
@@ -44,6 +51,8 @@ pub(super) struct Consume {
     /// Of the leader that it believes in.
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) offset: Offset,
+    /// Where the consumer is.
+    pub(super) rack: Option<u8>,
 }
 
 #[derive(Debug)]
@@ -63,6 +72,10 @@ pub(super) enum Request {
         acks: Acks,
     },
     Consume(Consume),
+    /// Of a client, for the coordinator of the group.
+    Group(String, odradek_groups::Request),
+    /// Of the leader of journals: by which leader epochs does the broker act?
+    ConfirmLeadership(Vec<ReplicaKey>),
     LatestOffset {
         key: ReplicaKey,
         leader_epoch: LeaderEpoch,
@@ -76,6 +89,7 @@ pub(super) struct PartitionSeen {
     pub(super) topic: TopicName,
     pub(super) leader: Option<BrokerId>,
     pub(super) leader_epoch: LeaderEpoch,
+    pub(super) replicas: Vec<BrokerId>,
 }
 
 /// Why a client was not served.
@@ -88,14 +102,16 @@ pub(super) enum Refusal {
         /// In which epoch the broker believes that it leads: for the checkers, clients are not told.
         leader_epoch: LeaderEpoch,
     },
-    /// There is no such offset (OFFSET_OUT_OF_RANGE).
-    OutOfRange,
+    /// There is no such offset (OFFSET_OUT_OF_RANGE); the log holds what is between these.
+    OutOfRange { start: Offset, end: Offset },
 }
 
 /// What a consumer gets.
 #[derive(Clone, Debug)]
 pub(super) struct Consumed {
     pub(super) records: Bytes,
+    /// Who is nearer to the consumer and has what it asks for; then there are no records.
+    pub(super) nearer: Option<BrokerId>,
     pub(super) high_watermark: Offset,
     pub(super) leader_epoch: LeaderEpoch,
 }
@@ -120,4 +136,7 @@ pub(super) enum Answer {
     Produced(Result<Produced, Refusal>),
     Consumed(Result<Consumed, Refusal>),
     LatestOffset(Result<Offset, Refusal>),
+    /// Of the replicas that it has.
+    Leaderships(BTreeMap<ReplicaKey, LeaderEpoch>),
+    Group(Result<odradek_groups::Response, odradek_groups::GroupError>),
 }

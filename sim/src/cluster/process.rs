@@ -2,13 +2,17 @@
 //! One process of a broker: the real metadata node, life, replicas, fetchers and proposals, joined as the runtime and
 //! the server join them, without tasks and sockets: inputs and time in, [`Out`] out. It must not know faults.
 //!
+//! - `confirming`: reads that wait for other replicas' word.
 //! - `control`: the metadata node, the broker's life, and whatever is asked of the controller.
 //! - `replicas`: images become roles; effects of replicas.
 //! - `fetching`: what this broker follows.
+//! - `groups`: coordinators over the journals that it leads.
 //! - `serving`: what others ask of it.
 
+mod confirming;
 mod control;
 mod fetching;
+mod groups;
 mod replicas;
 mod serving;
 
@@ -30,12 +34,14 @@ use odradek_runtime::lifecycle::{self, BrokerLifecycle};
 use odradek_runtime::metadata_node::{self as node, MetadataNode, NodeIdentity, NodeSettings, QuorumLog};
 use uuid::Uuid;
 
+use self::confirming::Confirming;
 use self::control::{Asker, Purpose};
 use self::fetching::RunningFetcher;
+use self::groups::Coordinators;
 use self::replicas::Replica;
 use self::serving::Parked;
 use super::folder::{Folder, METADATA};
-use super::message::{Answer, CallId, Endpoint, Message, Request};
+use super::message::{Answer, CallId, Endpoint, Message, Request, rack_name};
 use super::profile::{Planted, Profile};
 use crate::Random;
 
@@ -43,6 +49,8 @@ use crate::Random;
 const WALL_MS: Timestamp = 1_700_000_000_000;
 /// Between checkpoints (`replica.high.watermark.checkpoint.interval.ms`).
 const CHECKPOINT_INTERVAL_MS: u64 = 5_000;
+/// Between looks for what retention lets go (`log.retention.check.interval.ms`, far shorter).
+const RETENTION_INTERVAL_MS: u64 = 1_500;
 
 /// What happens to a process.
 #[derive(Debug)]
@@ -112,6 +120,8 @@ pub(super) enum Shown {
     /// It was told that a proposal was surely refused.
     Refused(ReplicaKey, IsrChange),
     Leads,
+    /// Retention has let go what was below.
+    LogStartRaised(ReplicaKey),
 }
 
 impl Shown {
@@ -124,6 +134,7 @@ impl Shown {
                 format!("proposes {in_sync:?} for {} of {}", key.partition, key.topic)
             }
             Self::Refused(key, _) => format!("is refused for {} of {}", key.partition, key.topic),
+            Self::LogStartRaised(key) => format!("drops the beginning of {} of {}", key.partition, key.topic),
             Self::Leads => "decides about the metadata".to_owned(),
         }
     }
@@ -193,6 +204,8 @@ pub(super) struct Process {
     fetchers: BTreeMap<FetcherId, RunningFetcher>,
     following: Following,
     proposals: Proposals,
+    coordinators: Coordinators,
+    confirming: Confirming,
     /// Whose logs were cut.
     cut: Vec<ReplicaKey>,
     parked: BTreeMap<u64, Parked>,
@@ -203,8 +216,11 @@ pub(super) struct Process {
     next_number: u64,
     next_lag_tick: u64,
     next_checkpoint: u64,
+    next_retention: u64,
     lag_ms: u64,
     image_lag: u64,
+    /// Of one partition in an answer to a fetch.
+    answer_bytes: usize,
     led: bool,
     out: Vec<Out>,
 }
@@ -218,7 +234,9 @@ impl Process {
         let (log, _, _) = opened.map_err(|error| text(&error))?;
         let folder = Folder::open(disk).map_err(|error| text(&error))?;
         let incarnation = Uuid::from_u128((u128::from(boot) << 32) | id.0 as u128);
-        let known = |broker_id| KnownBroker { broker_id, rack: None };
+        let racks = profile.racks;
+        let rack_of = |broker: BrokerId| racks.then(|| rack_name((broker.0 % 3) as u8));
+        let known = |broker_id| KnownBroker { broker_id, rack: rack_of(broker_id) };
         let node_identity = NodeIdentity {
             cluster_id: cluster_id(),
             holder: Holder { broker_id: id, incarnation: incarnation.to_string() },
@@ -251,7 +269,7 @@ impl Process {
             incarnation,
             directory_id: voter.directory_id,
             endpoints: vec![Address { listener: "PLAIN".into(), host: "h".into(), port: 1, security_protocol: 0 }],
-            rack: None,
+            rack: rack_of(id),
             boot_id,
             clean_shutdown_of: folder.clean_shutdown_of(),
             damaged_logs: Vec::new(),
@@ -283,6 +301,8 @@ impl Process {
             fetchers: BTreeMap::new(),
             following: Following::default(),
             proposals: Proposals::default(),
+            coordinators: Coordinators::default(),
+            confirming: Confirming::default(),
             cut: Vec::new(),
             parked: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -293,8 +313,10 @@ impl Process {
             next_number: (boot << 40) | ((id.0 as u64) << 32),
             next_lag_tick: now,
             next_checkpoint: now + CHECKPOINT_INTERVAL_MS,
+            next_retention: now + RETENTION_INTERVAL_MS,
             lag_ms: profile.lag_ms as u64,
             image_lag: profile.image_lag,
+            answer_bytes: profile.answer_bytes,
             led: false,
             out: Vec::new(),
         })
@@ -340,10 +362,11 @@ impl Process {
     pub(super) fn wake_at(&self) -> u64 {
         let fetchers = self.fetchers.values().filter_map(RunningFetcher::wake_at).min();
         let proposals = self.proposals.due_at().map(|due| due.0 as u64);
-        [self.node.wake_at(), self.life.wake_at(), self.next_lag_tick, self.next_checkpoint]
+        [self.node.wake_at(), self.life.wake_at(), self.next_lag_tick, self.next_checkpoint, self.next_retention]
             .into_iter()
             .chain(fetchers)
             .chain(proposals)
+            .chain(self.confirming.wake_at())
             .min()
             .unwrap_or(u64::MAX)
     }
@@ -395,6 +418,10 @@ impl Process {
             self.next_checkpoint = self.now + CHECKPOINT_INTERVAL_MS;
             self.write_checkpoints();
         }
+        if self.next_retention <= self.now {
+            self.next_retention = self.now + RETENTION_INTERVAL_MS;
+            self.maintain_logs();
+        }
     }
 
     /// Works off what one call of a machine has brought to others.
@@ -404,7 +431,7 @@ impl Process {
                 self.wake(parked);
                 continue;
             }
-            let any = self.ask_leaders() | self.propose();
+            let any = self.ask_leaders() | self.propose() | self.confirm_reads();
             if !any && self.woken.is_empty() {
                 return;
             }

@@ -33,14 +33,25 @@ pub enum Emphasis {
     Churn,
     /// Leaders change all the time, some brokers hear of it late, and messages of earlier reigns arrive.
     Elections,
+    /// As [`Self::Elections`] over slow links, with fetches that leaders read long after the followers gave them up; and
+    /// power is lost meanwhile.
+    Stale,
     /// More breaks than the cluster can bear: what is lost must be seen to be lost.
     Beyond,
 }
 
 impl Emphasis {
     /// All.
-    pub const ALL: [Self; 7] =
-        [Self::Calm, Self::Restarts, Self::Network, Self::Disks, Self::Churn, Self::Elections, Self::Beyond];
+    pub const ALL: [Self; 8] = [
+        Self::Calm,
+        Self::Restarts,
+        Self::Network,
+        Self::Disks,
+        Self::Churn,
+        Self::Elections,
+        Self::Stale,
+        Self::Beyond,
+    ];
 }
 
 /// See the module. Chances are per mille.
@@ -52,6 +63,10 @@ pub struct Profile {
     pub brokers: usize,
     /// Brokers that come while it runs.
     pub joining: usize,
+    /// Whether brokers stand in three racks, and consumers read in theirs.
+    pub racks: bool,
+    /// Whether one of them leaves while it runs: its replicas are moved away, then it is stopped and unregistered.
+    pub leaving: bool,
     /// Topics with two partitions each that stay for the whole run.
     pub topics: usize,
     /// Replicas of each partition.
@@ -60,6 +75,10 @@ pub struct Profile {
     pub min_in_sync: usize,
     /// Whether the first topic has `flush.messages=1`.
     pub flushes: bool,
+    /// Whether the second topic keeps its newest bytes only.
+    pub retention: bool,
+    /// Whether there is a topic besides whose partitions have one replica each.
+    pub sole: bool,
     /// Time of faults.
     pub faults_ms: u64,
     /// Shortest and longest pause between two faults.
@@ -68,6 +87,12 @@ pub struct Profile {
     pub loss: u64,
     /// Chance that a message is late.
     pub delay: u64,
+    /// Soonest and latest arrival of a message that is not.
+    pub latency_ms: (u64, u64),
+    /// Chance that the connection of a follower's fetch breaks, and the leader reads it all the same, later.
+    pub stale_fetches: u64,
+    /// Bytes of one partition in an answer to a fetch. Small, so that many answers are needed.
+    pub answer_bytes: usize,
     /// Chance that an answer of the Lease API is lost.
     pub lease_loss: u64,
     /// `replica.lag.time.max.ms`.
@@ -97,14 +122,21 @@ impl Profile {
             emphasis,
             brokers,
             joining: usize::from(brokers < 7 && random.per_mille(200)),
+            racks: random.per_mille(500),
+            leaving: brokers > replicas && random.per_mille(300),
             topics: 2,
             replicas,
             min_in_sync: if replicas == 3 { random.pick(&[2, 2, 2, 1]) } else { 1 },
             flushes: random.per_mille(250),
+            retention: random.per_mille(300),
+            sole: brokers > 1 && random.per_mille(200),
             faults_ms: 30_000,
             pause_ms: (1_000, 6_000),
             loss: 1,
             delay: 5,
+            latency_ms: (1, 3),
+            stale_fetches: 2,
+            answer_bytes: 2_048,
             lease_loss: 10,
             lag_ms: random.pick(&[1_500, 4_000, 10_000]),
             admin_ms: (2_000, 8_000),
@@ -112,6 +144,8 @@ impl Profile {
             moves_leaders: false,
             planted: None,
         };
+        // To move everything away takes a dozen commands.
+        let calm = if calm.leaving { Self { admin_ms: (100, 900), ..calm } } else { calm };
         match emphasis {
             Emphasis::Calm => calm,
             Emphasis::Restarts => Self { pause_ms: (200, 2_500), ..calm },
@@ -121,6 +155,7 @@ impl Profile {
                 brokers: calm.replicas.max(2),
                 replicas: calm.replicas.max(2),
                 joining: 0,
+                leaving: false,
                 lag_ms: random.pick(&[300, 1_500]),
                 delay: 60,
                 image_lag: 300,
@@ -129,6 +164,23 @@ impl Profile {
                 pause_ms: (200, 2_000),
                 ..calm
             },
+            Emphasis::Stale => Self {
+                brokers: calm.replicas.max(2),
+                replicas: calm.replicas.max(2),
+                joining: 0,
+                leaving: false,
+                lag_ms: random.pick(&[300, 1_500]),
+                delay: 20,
+                latency_ms: random.pick(&[(1, 3), (2, 10), (5, 25)]),
+                stale_fetches: 100,
+                answer_bytes: random.pick(&[1_000, 2_048]),
+                image_lag: 300,
+                moves_leaders: true,
+                admin_ms: (50, 800),
+                pause_ms: (200, 2_000),
+                ..calm
+            },
+            Emphasis::Churn if calm.leaving => Self { pause_ms: (500, 4_000), ..calm },
             Emphasis::Churn => Self { admin_ms: (100, 1_500), pause_ms: (500, 4_000), ..calm },
         }
     }

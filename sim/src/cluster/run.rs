@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use odradek_metadata::PartitionKey;
+use odradek_model::OFFSETS_TOPIC;
 use odradek_replication::ReplicaKey;
 
 use super::faults::Faults;
@@ -11,7 +12,7 @@ use super::folder::log_folder;
 use super::oracle::{Entry, Violation, on_disk};
 use super::profile::Profile;
 use super::tally::{Happening, Tally};
-use super::workload::{Administrator, Client, Consumer, Plan, Producer, ProducerKind};
+use super::workload::{Administrator, Client, Committer, Consumer, Plan, Producer, ProducerKind, SOLE};
 use super::world::World;
 
 /// Until the cluster has a controller, its brokers and its topics.
@@ -21,6 +22,9 @@ const READY_WITHIN_MS: u64 = 20_000;
 const PROGRESS_WITHIN_MS: u64 = 90_000;
 /// After healing records are still written for so long.
 const PRODUCES_ON_MS: u64 = 1_500;
+/// What retention is by, and how much is kept: a few segments, written in seconds.
+const RETENTION: &str = "retention.bytes";
+const RETENTION_BYTES: u64 = 12_288;
 /// Events of a run; more are a storm.
 const MAX_EVENTS: u64 = 3_000_000;
 
@@ -96,11 +100,7 @@ impl Run {
     }
 
     fn administrator(&mut self) -> &mut Administrator {
-        let found = self.world.clients.iter_mut().find_map(|client| match client {
-            Client::Administrator(administrator) => Some(administrator),
-            _ => None,
-        });
-        found.expect("a run has one")
+        self.world.administrator()
     }
 
     /// The cluster comes up and gets its topics; nothing breaks yet.
@@ -115,10 +115,16 @@ impl Run {
             if topic == 0 && profile.flushes {
                 settings.push(("flush.messages".to_owned(), Some("1".to_owned())));
             }
-            (format!("topic-{topic}"), settings)
+            if topic == 1 && profile.retention {
+                settings.push((RETENTION.to_owned(), Some(RETENTION_BYTES.to_string())));
+            }
+            (format!("topic-{topic}"), profile.replicas as i16, settings)
         });
+        let needed = ("min.insync.replicas".to_owned(), Some(profile.min_in_sync.to_string()));
+        let journal = (OFFSETS_TOPIC.to_owned(), profile.replicas as i16, vec![needed]);
+        let sole = profile.sole.then(|| (SOLE.to_owned(), 1, Vec::new()));
         let plan = Plan {
-            topics: topics.collect(),
+            topics: topics.chain(sole).chain([journal]).collect(),
             partitions: 2,
             replicas: profile.replicas as i16,
             moves_leaders: profile.moves_leaders,
@@ -140,9 +146,14 @@ impl Run {
             let (client, seed) = (self.world.clients.len(), self.world.random.number());
             self.world.add_client(Client::Producer(Box::new(Producer::new(client, kind, seed))));
         }
+        for rack in 0..2 {
+            let (client, seed) = (self.world.clients.len(), self.world.random.number());
+            let rack = profile.racks.then_some(rack);
+            self.world.add_client(Client::Consumer(Box::new(Consumer::new(client, rack, seed))));
+        }
         for _ in 0..2 {
             let (client, seed) = (self.world.clients.len(), self.world.random.number());
-            self.world.add_client(Client::Consumer(Box::new(Consumer::new(client, seed))));
+            self.world.add_client(Client::Committer(Box::new(Committer::new(client, seed))));
         }
         self.world.healed = false;
     }
@@ -158,12 +169,14 @@ impl Run {
             for what in self.administrator().take_decided() {
                 self.world.tell(|| format!("decided: {what}"));
                 self.world.tally.note(Happening::AdminCommand);
-                if what == "reassignment" {
-                    self.world.tally.note(Happening::Reassignment);
+                match what {
+                    "reassignment" => self.world.tally.note(Happening::Reassignment),
+                    "flip" => self.world.tally.note(Happening::LeadersFlipped),
+                    _ => {}
                 }
             }
         }
-        self.administrator().changes = false;
+        self.administrator().end();
         faults.heal(&mut self.world);
     }
 
@@ -179,8 +192,10 @@ impl Run {
             let waited = self.world.now - healed_at;
             if waited > PRODUCES_ON_MS {
                 for client in &mut self.world.clients {
-                    if let Client::Producer(producer) = client {
-                        producer.produces = false;
+                    match client {
+                        Client::Producer(producer) => producer.produces = false,
+                        Client::Committer(committer) => committer.commits = false,
+                        Client::Consumer(_) | Client::Administrator(_) => {}
                     }
                 }
                 if self.what_is_missing().is_none() {
@@ -228,10 +243,11 @@ impl Run {
         if let Some(broker) = image.brokers().find(|broker| !broker.is_active()) {
             return Some(format!("broker {} is not active", broker.id));
         }
-        if image.brokers().count() < world.machines.len() {
+        if image.brokers().count() < world.machines.iter().filter(|machine| !machine.is_gone).count() {
             return Some("not all brokers are registered".to_owned());
         }
-        if let Some((id, _)) = world.machines.iter().enumerate().find(|(_, machine)| {
+        let mut stay = world.machines.iter().enumerate().filter(|(_, machine)| !machine.is_gone);
+        if let Some((id, _)) = stay.find(|(_, machine)| {
             machine
                 .process
                 .as_ref()
@@ -268,6 +284,7 @@ impl Run {
                 ends.insert(key, end);
             }
         }
+        let journals = image.topic(OFFSETS_TOPIC).map(|topic| topic.id);
         for (client, waiting) in world.clients.iter().enumerate() {
             match waiting {
                 Client::Producer(producer) => {
@@ -276,9 +293,17 @@ impl Run {
                     }
                 }
                 Client::Consumer(consumer) => {
-                    if let Some((key, end)) = ends.iter().find(|(key, end)| consumer.position(**key) < **end) {
+                    let is_behind = |(key, end): &(&ReplicaKey, &i64)| {
+                        Some(key.topic) != journals && consumer.position(**key) < **end
+                    };
+                    if let Some((key, end)) = ends.iter().find(is_behind) {
                         let position = consumer.position(*key);
                         return Some(format!("client {client} has read {key:?} up to {position} of {end}"));
+                    }
+                }
+                Client::Committer(committer) => {
+                    if committer.waiting().is_some_and(|key| ends.contains_key(&key)) {
+                        return Some(format!("client {client} waits for the coordinator of its group"));
                     }
                 }
                 Client::Administrator(_) => {}
@@ -315,13 +340,17 @@ impl Run {
                 let id = broker.0 as usize;
                 let log = on_disk(&self.world.machines[id].disk, &log_folder(&topic.name, key.partition));
                 let is_idempotent = |client: u64| idempotent.get(client as usize).copied().unwrap_or(false);
-                let outcome = self.world.oracle.records.check_log(key, id, &log, is_idempotent);
+                let retention: Option<u64> = topic.overrides.get(RETENTION).and_then(|bytes| bytes.parse().ok());
+                // One that led may have let segments go for a tail that was cut off later; who follows may have less.
+                let retention = if Some(*broker) == partition.leader { retention } else { retention.map(|_| 0) };
+                let outcome = self.world.oracle.records.check_log(key, id, (&log, retention), is_idempotent);
                 self.world.check(outcome);
+                let log = log.entries;
                 for entry in &log {
                     self.world.mix(entry.value ^ (entry.offset as u64) << 40);
                 }
                 match &first {
-                    Some((other, same)) if *same != log => {
+                    Some((other, same)) if !is_same(same, &log) => {
                         let place = same.iter().zip(&log).position(|(a, b)| a != b);
                         let reason = format!("{key:?}: the logs of brokers {other} and {id} differ at {place:?}");
                         self.world.violation.get_or_insert(Violation(reason));
@@ -332,4 +361,11 @@ impl Run {
             }
         }
     }
+}
+
+/// Whether two logs are equal where both hold something: retention lets each go what it may in its own time.
+fn is_same(some: &[Entry], others: &[Entry]) -> bool {
+    let start = |log: &[Entry]| log.first().map_or(0, |entry| entry.offset);
+    let from = start(some).max(start(others));
+    some.iter().filter(|entry| entry.offset >= from).eq(others.iter().filter(|entry| entry.offset >= from))
 }

@@ -21,6 +21,8 @@ pub enum Happening {
     RollingRestart,
     /// A broker joined the running cluster.
     Join,
+    /// A broker was emptied, stopped and unregistered.
+    Leave,
     /// Links were cut in both directions.
     LinksCut,
     /// Links were cut in one direction.
@@ -45,13 +47,37 @@ pub enum Happening {
     AdminCommand,
     /// Replicas of a partition were moved.
     Reassignment,
+    /// A machine lost its folder, within the budget.
+    FolderEmptied,
+    /// A machine lost its folder while no other had all that it had acknowledged.
+    FolderEmptiedBeyond,
+    /// The Lease API refused most calls for a while.
+    LeaseApiThrottled,
+    /// A stranger wrote himself into the Lease.
+    LeaseStolen,
+    /// A follower's fetch was read long after the follower had given it up.
+    StaleFetch,
+    /// A partition's leader was moved away and back at once.
+    LeadersFlipped,
+    /// A consumer read from a follower in its rack.
+    ReadFromFollower,
+    /// Retention let the beginning of a log go.
+    LogStartRaised,
+    /// A group's offset was committed.
+    OffsetCommitted,
+    /// A coordinator read a commit that its client had given up.
+    LateCommit,
+    /// A producer asked for the leader's acknowledgement alone.
+    ProduceToLeader,
+    /// A producer asked for no acknowledgement.
+    ProduceUnanswered,
     /// A partition had no leader at the end, and was to have none.
     LeaderlessAtEnd,
 }
 
 impl Happening {
     /// All.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 33] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossBeyond,
@@ -59,6 +85,7 @@ impl Happening {
         Self::CleanStop,
         Self::RollingRestart,
         Self::Join,
+        Self::Leave,
         Self::LinksCut,
         Self::LinksCutOneWay,
         Self::MessageLost,
@@ -71,6 +98,18 @@ impl Happening {
         Self::DiskFull,
         Self::AdminCommand,
         Self::Reassignment,
+        Self::FolderEmptied,
+        Self::FolderEmptiedBeyond,
+        Self::LeaseApiThrottled,
+        Self::LeaseStolen,
+        Self::StaleFetch,
+        Self::LeadersFlipped,
+        Self::ReadFromFollower,
+        Self::LogStartRaised,
+        Self::OffsetCommitted,
+        Self::LateCommit,
+        Self::ProduceToLeader,
+        Self::ProduceUnanswered,
         Self::LeaderlessAtEnd,
     ];
 }

@@ -3,16 +3,18 @@
 //! nothing: [`super::oracle`] does, from what they noted.
 
 mod administrator;
+mod committer;
 mod consumer;
 mod producer;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use odradek_model::{LeaderEpoch, Offset, TopicId};
+use odradek_model::{LeaderEpoch, OFFSETS_TOPIC, Offset, TopicId};
 use odradek_replication::ReplicaKey;
 
-pub(super) use self::administrator::{Administrator, Plan};
+pub(super) use self::administrator::{Administrator, Exodus, Plan, SOLE};
+pub(super) use self::committer::Committer;
 pub(super) use self::consumer::Consumer;
 pub(super) use self::producer::{Producer, ProducerKind};
 use super::message::{Answer, CallId, PartitionSeen, Request};
@@ -54,16 +56,34 @@ pub(super) enum Noted {
     },
     Read {
         key: ReplicaKey,
+        /// Which broker said so.
+        from: usize,
+        is_leader: bool,
         leader_epoch: LeaderEpoch,
         high_watermark: Offset,
         records: Bytes,
     },
-    /// A consumer was told that what comes after what it has read does not exist.
+    /// A consumer was told that what comes after what it has read does not exist, but what is between these.
     OutOfRange {
         key: ReplicaKey,
         offset: Offset,
+        start: Offset,
+        end: Offset,
     },
     Latest {
+        key: ReplicaKey,
+        offset: Offset,
+    },
+    /// A group's offset is sent to be committed.
+    CommitTried {
+        offset: Offset,
+    },
+    /// It is committed, says the coordinator.
+    Committed {
+        offset: Offset,
+    },
+    /// The coordinator says what is committed; the partition is that of its journal.
+    OffsetFetched {
         key: ReplicaKey,
         offset: Offset,
     },
@@ -83,7 +103,11 @@ impl Noted {
             Self::Attempted { values, .. } => values[0],
             Self::Acknowledged { base_offset, .. } => *base_offset as u64 | 1 << 62,
             Self::Read { high_watermark, records, .. } => *high_watermark as u64 ^ (records.len() as u64) << 32,
-            Self::Latest { offset, .. } | Self::OutOfRange { offset, .. } => *offset as u64,
+            Self::Latest { offset, .. }
+            | Self::OutOfRange { offset, .. }
+            | Self::CommitTried { offset, .. }
+            | Self::Committed { offset, .. }
+            | Self::OffsetFetched { offset, .. } => *offset as u64,
             Self::OutOfOrder { .. } | Self::Deletes(_) => 7,
         }
     }
@@ -99,6 +123,8 @@ struct Knowledge {
     asked: Option<CallId>,
     asked_at: u64,
     is_stale: bool,
+    /// Whether it knows the journals of groups; nobody reads or writes them as other topics.
+    knows_journals: bool,
     next_call: CallId,
     random: Random,
 }
@@ -111,10 +137,16 @@ impl Knowledge {
             asked: None,
             asked_at: 0,
             is_stale: true,
+            knows_journals: false,
             // No broker's process counts so far.
             next_call: (1 << 62) | ((client as u64) << 40),
             random: Random::new(seed),
         }
+    }
+
+    /// That of who needs coordinators, or moves replicas.
+    fn with_journals(client: usize, seed: u64) -> Self {
+        Self { knows_journals: true, ..Self::new(client, seed) }
     }
 
     fn call(&mut self, to: usize, request: Request, outs: &mut Vec<ClientOut>) -> CallId {
@@ -142,7 +174,8 @@ impl Knowledge {
         self.asked = None;
         if let Some(seen) = seen {
             self.is_stale = false;
-            let seen: BTreeMap<_, _> = seen.into_iter().map(|seen| (seen.key, seen)).collect();
+            let wanted = |seen: &PartitionSeen| self.knows_journals || seen.topic.as_str() != OFFSETS_TOPIC;
+            let seen: BTreeMap<_, _> = seen.into_iter().filter(wanted).map(|seen| (seen.key, seen)).collect();
             self.partitions.retain(|key, _| seen.contains_key(key));
             for (key, seen) in seen {
                 let highest = self.epochs.entry(key).or_insert(-1);
@@ -174,6 +207,7 @@ impl Knowledge {
 pub(super) enum Client {
     Producer(Box<Producer>),
     Consumer(Box<Consumer>),
+    Committer(Box<Committer>),
     Administrator(Box<Administrator>),
 }
 
@@ -182,14 +216,16 @@ impl Client {
         match self {
             Self::Producer(producer) => producer.wake(now, brokers),
             Self::Consumer(consumer) => consumer.wake(now, brokers),
+            Self::Committer(committer) => committer.wake(now, brokers),
             Self::Administrator(administrator) => administrator.wake(now, brokers),
         }
     }
 
-    pub(super) fn returned(&mut self, now: u64, _from: usize, call: CallId, answer: Answer) -> Vec<ClientOut> {
+    pub(super) fn returned(&mut self, now: u64, from: usize, call: CallId, answer: Answer) -> Vec<ClientOut> {
         match self {
             Self::Producer(producer) => producer.returned(now, call, answer),
-            Self::Consumer(consumer) => consumer.returned(now, call, answer),
+            Self::Consumer(consumer) => consumer.returned(now, from, call, answer),
+            Self::Committer(committer) => committer.returned(now, call, answer),
             Self::Administrator(administrator) => administrator.returned(call, answer),
         }
     }
@@ -198,6 +234,7 @@ impl Client {
         match self {
             Self::Producer(producer) => producer.failed(now, call),
             Self::Consumer(consumer) => consumer.failed(now, call),
+            Self::Committer(committer) => committer.failed(now, call),
             Self::Administrator(administrator) => {
                 administrator.failed(call);
                 Vec::new()

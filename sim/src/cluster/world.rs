@@ -2,25 +2,30 @@
 //! Machines, network, Lease API, clients and time of a run, and how what processes do becomes events. Knows no faults'
 //! reasons: [`super::faults`] decides what breaks when.
 
+mod electable;
+mod lease;
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use odradek_coordination::quorum::{self, LeaseCall};
-use odradek_coordination::{LeaseChange, LeaseView, Voter, WriteOutcome};
+use odradek_coordination::{LeaseChange, LeaseView, Voter};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
 use odradek_metadata::{Image, MetadataLog, Probe};
 use odradek_model::{BrokerId, DirectoryId};
+use odradek_partition::Acks;
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
 
 use super::folder::{DATA, METADATA};
-use super::message::{Answer, CallId, Endpoint, Message, Request};
+use super::message::{CallId, Endpoint, Message, Request};
 use super::oracle::{Oracle, Violation};
 use super::process::{Exit, Identity, Input, Out, Process, Shown};
 use super::profile::Profile;
 use super::tally::{Happening, Tally};
-use super::workload::{Client, ClientOut};
+use super::workload::{Administrator, Client, ClientOut, Noted};
 use crate::Random;
 use crate::quorum::LeaseApi;
 
@@ -45,6 +50,10 @@ pub(super) struct Machine {
     wake_at: u64,
     /// Whether it belongs to the cluster yet.
     pub(super) has_joined: bool,
+    /// Whether it is to stop for good once it is empty.
+    pub(super) is_leaving: bool,
+    /// Whether it has left the cluster for good.
+    pub(super) is_gone: bool,
     pub(super) is_full: bool,
     /// Whether its disk was full while its process ran, which may end for that.
     pub(super) has_bad_disk: bool,
@@ -133,6 +142,8 @@ pub(super) struct World {
     /// Links that carry nothing, from and to.
     pub(super) cut: BTreeSet<(Endpoint, Endpoint)>,
     pub(super) lease_away: bool,
+    /// Whether the Lease API refuses most calls, as there are too many.
+    pub(super) lease_throttled: bool,
     /// Brokers that cannot reach the Lease API.
     pub(super) lease_cut: BTreeSet<usize>,
     pub(super) healed: bool,
@@ -151,6 +162,8 @@ pub(super) struct World {
     queue: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     calls: BTreeMap<CallId, Calling>,
+    /// Counts the folders that there have been.
+    folders: u64,
 }
 
 impl World {
@@ -164,6 +177,7 @@ impl World {
             oracle: Oracle::default(),
             cut: BTreeSet::new(),
             lease_away: false,
+            lease_throttled: false,
             lease_cut: BTreeSet::new(),
             healed: false,
             violation: None,
@@ -177,6 +191,7 @@ impl World {
             queue: BTreeMap::new(),
             next_event: 0,
             calls: BTreeMap::new(),
+            folders: 0,
             profile,
         };
         for id in 0..world.profile.brokers + world.profile.joining {
@@ -186,14 +201,21 @@ impl World {
         world
     }
 
-    fn machine(&mut self, id: usize) -> Machine {
+    /// An empty folder with an identity of its own.
+    fn folder(&mut self, id: usize) -> (SimulatedDisk, Voter) {
         let disk = SimulatedDisk::new(self.random.number());
         disk.create_dir_all(Path::new(DATA)).expect("a folder");
         disk.sync_dir(Path::new("/")).expect("synced");
         MetadataLog::format(&disk, Path::new(METADATA)).expect("formats");
-        let directory_id = DirectoryId(Uuid::from_u128(0xd1_0000 + id as u128));
+        self.folders += 1;
+        let directory_id = DirectoryId(Uuid::from_u128((u128::from(self.folders) << 32) | id as u128));
+        (disk, Voter { broker_id: BrokerId(id as i32), directory_id })
+    }
+
+    fn machine(&mut self, id: usize) -> Machine {
+        let (disk, voter) = self.folder(id);
         Machine {
-            voter: Voter { broker_id: BrokerId(id as i32), directory_id },
+            voter,
             disk,
             process: None,
             boot: 0,
@@ -202,6 +224,8 @@ impl World {
             waiting: Vec::new(),
             wake_at: u64::MAX,
             has_joined: id < self.profile.brokers,
+            is_leaving: false,
+            is_gone: false,
             is_full: false,
             has_bad_disk: false,
         }
@@ -291,6 +315,22 @@ impl World {
         }
     }
 
+    /// The machine and its volume are gone; another with an empty folder takes the broker's place.
+    pub(super) fn empty_folder(&mut self, id: usize) {
+        self.kill(id, Outage::PowerLoss);
+        self.tell(|| format!("the folder of {id} is empty"));
+        let (disk, voter) = self.folder(id);
+        let machine = &mut self.machines[id];
+        machine.disk = disk;
+        machine.voter = voter;
+        machine.boot_id += 1;
+    }
+
+    /// Whether a folder was ever lost, or a broker has left.
+    pub(super) fn has_lost_voters(&self) -> bool {
+        self.folders > self.machines.len() as u64 || self.machines.iter().any(|machine| machine.is_gone)
+    }
+
     /// A process has ended by itself.
     fn ended_badly(&mut self, id: usize, reason: &str) {
         let excused = self.machines[id].disk.is_crashed() || self.machines[id].has_bad_disk;
@@ -365,16 +405,7 @@ impl World {
                 };
                 self.schedule(after, Event::Input { broker, boot, input });
             }
-            Event::LeaseReadArrives { broker, boot, call } => {
-                let lost = self.lease_away || self.lease_cut.contains(&broker) || self.is_lease_answer_lost();
-                let (after, outcome) = if lost {
-                    (LEASE_DEADLINE_MS, Err("no answer".to_owned()))
-                } else {
-                    (self.random.between(1, 10), Ok(self.lease.read()))
-                };
-                let input = Input::Quorum(quorum::Input::LeaseRead(call, outcome));
-                self.schedule(after, Event::Input { broker, boot, input });
-            }
+            Event::LeaseReadArrives { broker, boot, call } => self.lease_read_arrives(broker, boot, call),
             Event::LeaseWriteArrives { broker, boot, call, base, change, answered } => {
                 self.lease_write_arrives(broker, boot, call, base.as_ref(), &change, answered);
             }
@@ -392,6 +423,7 @@ impl World {
             }
             return;
         }
+        self.note_late_commit(&input);
         let now = self.now;
         self.mix(id as u64);
         let Some(process) = &mut self.machines[id].process else { return };
@@ -443,9 +475,13 @@ impl World {
                 {
                     let before = std::mem::replace(&mut self.newest_image, Arc::clone(image));
                     self.note_doubtful(&before);
+                    self.check_electable_since(&before);
                     if self.story.is_some() {
                         self.tell_changes(&before);
                     }
+                }
+                if matches!(shown, Shown::LogStartRaised(_)) {
+                    self.tally.note(Happening::LogStartRaised);
                 }
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);
@@ -514,97 +550,6 @@ impl World {
         self.schedule(after, Event::ProbeArrives { broker: id, boot, target: target.0 as usize, probe });
     }
 
-    // === network ===
-
-    pub(super) fn is_cut(&self, from: Endpoint, to: Endpoint) -> bool {
-        self.cut.contains(&(from, to))
-    }
-
-    fn call(&mut self, caller: Endpoint, boot: u64, callee: usize, call: CallId, request: Request, deadline_ms: u64) {
-        self.calls.insert(call, Calling { caller, boot, callee });
-        self.schedule(deadline_ms, Event::CallFails { call });
-        self.send(caller, boot, Endpoint::Broker(callee), Message::Call(call, request));
-    }
-
-    fn send(&mut self, from: Endpoint, from_boot: u64, to: Endpoint, message: Message) {
-        let (loss, delay) = if self.healed { (0, 0) } else { (self.profile.loss, self.profile.delay) };
-        if self.random.per_mille(loss) {
-            self.tally.note(Happening::MessageLost);
-            self.lost(&message);
-            return;
-        }
-        let after =
-            if self.random.per_mille(delay) { self.random.between(30, 5_000) } else { self.random.between(1, 3) };
-        self.schedule(after, Event::Deliver { from, from_boot, to, message });
-    }
-
-    /// The connection of a lost message breaks, sooner or later.
-    fn lost(&mut self, message: &Message) {
-        if let Message::Call(call, _) | Message::Return(call, _) = message {
-            let after = self.random.between(1, 1_500);
-            self.schedule(after, Event::CallFails { call: *call });
-        }
-    }
-
-    fn deliver(&mut self, from: Endpoint, from_boot: u64, to: Endpoint, message: Message) {
-        if self.is_cut(from, to) {
-            self.lost(&message);
-            return;
-        }
-        match to {
-            Endpoint::Broker(id) if self.machines[id].is_running() => {
-                let boot = self.machines[id].boot;
-                let input = match message {
-                    Message::Quorum(message) => Input::Quorum(quorum::Input::Received(message)),
-                    Message::Call(call, request) => Input::Called(from, call, request),
-                    Message::Return(call, answer) => match self.calls.remove(&call) {
-                        Some(calling) if calling.boot == boot => Input::Returned(call, answer),
-                        // Nobody waits for it any more; some of those who might take it all the same are there.
-                        None if call >> 40 == boot && matches!(answer, Answer::Replicate(_)) => {
-                            Input::Returned(call, answer)
-                        }
-                        _ => return,
-                    },
-                };
-                self.give(id, boot, input);
-            }
-            Endpoint::Broker(id) => {
-                if self.is_cut(to, from) {
-                    self.lost(&message);
-                    return;
-                }
-                if let Endpoint::Broker(sender) = from
-                    && self.machines[sender].boot == from_boot
-                {
-                    let input = Input::ConnectionLost(BrokerId(id as i32));
-                    self.schedule(1, Event::Input { broker: sender, boot: from_boot, input });
-                }
-                if let Message::Call(call, _) = message {
-                    self.schedule(1, Event::CallFails { call });
-                }
-            }
-            Endpoint::Client(client) => {
-                if let Message::Return(call, answer) = message
-                    && let Some(calling) = self.calls.remove(&call)
-                {
-                    let outs = self.clients[client].returned(self.now, calling.callee, call, answer);
-                    self.carry_out_for_client(client, outs);
-                }
-            }
-        }
-    }
-
-    fn call_fails(&mut self, call: CallId) {
-        let Some(calling) = self.calls.remove(&call) else { return };
-        match calling.caller {
-            Endpoint::Broker(id) => self.give(id, calling.boot, Input::CallFailed(call)),
-            Endpoint::Client(client) => {
-                let outs = self.clients[client].failed(self.now, call);
-                self.carry_out_for_client(client, outs);
-            }
-        }
-    }
-
     // === clients ===
 
     pub(super) fn add_client(&mut self, client: Client) {
@@ -612,10 +557,24 @@ impl World {
         self.schedule(1, Event::ClientWake { client: self.clients.len() - 1 });
     }
 
+    /// Every run has one.
+    pub(super) fn administrator(&mut self) -> &mut Administrator {
+        let found = self.clients.iter_mut().find_map(|client| match client {
+            Client::Administrator(administrator) => Some(administrator),
+            _ => None,
+        });
+        found.expect("a run has one")
+    }
+
     fn carry_out_for_client(&mut self, client: usize, outs: Vec<ClientOut>) {
         for out in outs {
             match out {
                 ClientOut::Call { to, call, request, deadline_ms } => {
+                    match &request {
+                        Request::Produce { acks: Acks::None, .. } => self.tally.note(Happening::ProduceUnanswered),
+                        Request::Produce { acks: Acks::Leader, .. } => self.tally.note(Happening::ProduceToLeader),
+                        _ => {}
+                    }
                     self.call(Endpoint::Client(client), 0, to, call, request, deadline_ms);
                 }
                 ClientOut::Wake(after) => self.schedule(after.max(1), Event::ClientWake { client }),
@@ -626,88 +585,16 @@ impl World {
                     }
                     let outcome = self.oracle.noted(client, &noted);
                     self.check(outcome);
+                    match &noted {
+                        Noted::Committed { .. } => self.tally.note(Happening::OffsetCommitted),
+                        Noted::Read { is_leader: false, .. } => self.tally.note(Happening::ReadFromFollower),
+                        _ => {}
+                    }
+                    if let Noted::Acknowledged { key, .. } | Noted::Read { key, .. } = &noted {
+                        self.check_electable(*key);
+                    }
                 }
             }
         }
-    }
-
-    // === Lease ===
-
-    fn is_lease_answer_lost(&mut self) -> bool {
-        let chance = if self.healed { 0 } else { self.profile.lease_loss };
-        self.random.per_mille(chance)
-    }
-
-    fn lease_write_arrives(
-        &mut self,
-        broker: usize,
-        boot: u64,
-        call: LeaseCall,
-        base: Option<&LeaseView>,
-        change: &LeaseChange,
-        answered: bool,
-    ) {
-        if self.lease_away {
-            return;
-        }
-        let outcome = self.lease.write(base, change);
-        if let WriteOutcome::Written(view) = &outcome {
-            self.mix(view.epoch as u64);
-            if base.is_none_or(|base| base.epoch < change.epoch) {
-                let line = format!("Lease epoch {} of {:?}", view.epoch, view.holder.as_ref().map(ToString::to_string));
-                self.tell(|| line);
-            }
-            let view = view.clone();
-            self.let_watches_see(&view);
-        }
-        if answered {
-            let after = self.random.between(1, 10);
-            let input = Input::Quorum(quorum::Input::LeaseWritten(call, Ok(outcome)));
-            self.schedule(after, Event::Input { broker, boot, input });
-        }
-    }
-
-    /// Watches tell it soon, late or never.
-    pub(super) fn let_watches_see(&mut self, view: &LeaseView) {
-        for id in 0..self.machines.len() {
-            if self.lease_cut.contains(&id) {
-                continue;
-            }
-            let roll = if self.healed { 500 } else { self.random.between(0, 999) };
-            let after = match roll {
-                0..50 => continue,
-                50..100 => self.random.between(500, 5_000),
-                _ => self.random.between(1, 30),
-            };
-            let (boot, input) = (self.machines[id].boot, Input::Quorum(quorum::Input::LeaseSeen(view.clone())));
-            self.schedule(after, Event::Input { broker: id, boot, input });
-        }
-    }
-
-    fn write_lease(&mut self, broker: usize, boot: u64, call: LeaseCall, base: Option<LeaseView>, change: LeaseChange) {
-        let unknown = |call| {
-            let outcome = WriteOutcome::Unknown("no answer in time".to_owned());
-            Input::Quorum(quorum::Input::LeaseWritten(call, Ok(outcome)))
-        };
-        let away = self.lease_away || self.lease_cut.contains(&broker);
-        if away && self.random.per_mille(500) {
-            let refused = Err("connection refused".to_owned());
-            let input = Input::Quorum(quorum::Input::LeaseWritten(call, refused));
-            self.schedule(1, Event::Input { broker, boot, input });
-            return;
-        }
-        self.schedule(LEASE_DEADLINE_MS, Event::Input { broker, boot, input: unknown(call) });
-        if away || self.is_lease_answer_lost() {
-            // It may land all the same, perhaps long after.
-            if self.random.per_mille(600) {
-                self.tally.note(Happening::LeaseWriteWithoutAnswer);
-                let soon = self.random.per_mille(500);
-                let after = if soon { self.random.between(1, 50) } else { self.random.between(500, 15_000) };
-                self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: false });
-            }
-            return;
-        }
-        let after = self.random.between(1, 15);
-        self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: true });
     }
 }

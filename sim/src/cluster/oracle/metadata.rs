@@ -45,9 +45,13 @@ impl Metadata {
         let controller = image.controller().map(|controller| controller.broker_id);
         let counts = (image.topic_count(), image.partition_count());
         let brief = (image.epoch(), counts.0, counts.1, image.highest_broker_epoch(), controller);
+        let is_new = !self.at_end.contains_key(&end);
         let known = *self.at_end.entry(end).or_insert(brief);
         if known != brief {
             return Err(Violation(format!("broker {broker} has {brief:?} up to {end}, another had {known:?}")));
+        }
+        if is_new {
+            in_sync_are_alive(image)?;
         }
         for topic in image.topics() {
             let earlier = before.topic_by_id(topic.id);
@@ -92,4 +96,19 @@ impl Metadata {
         }
         Ok(())
     }
+}
+
+/// Who is fenced, or is about to stop, is in no ISR: it would hold the high watermark back, or lead without what came
+/// after it was heard last.
+fn in_sync_are_alive(image: &Image) -> Result<(), Violation> {
+    for topic in image.topics() {
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let is_active = |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.is_active());
+            if let Some(id) = partition.isr.iter().find(|id| !is_active(id)) {
+                let key = ReplicaKey { topic: topic.id, partition: index as i32 };
+                return Err(Violation(format!("{}: broker {id} is in sync, and not alive: {partition:?}", at(key))));
+            }
+        }
+    }
+    Ok(())
 }

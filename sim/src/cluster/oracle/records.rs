@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use odradek_disk::{Disk, OpenMode, SimulatedDisk};
-use odradek_model::{LeaderEpoch, Offset, TopicId};
+use odradek_metadata::PartitionImage;
+use odradek_model::{BrokerId, LeaderEpoch, Offset, TopicId};
 use odradek_records::Batches;
 use odradek_replication::ReplicaKey;
 
@@ -40,16 +41,24 @@ pub(in crate::cluster) fn entries(bytes: &[u8]) -> Vec<Entry> {
     entries
 }
 
+/// The segments of a log.
+#[derive(Default, Debug)]
+pub(in crate::cluster) struct OnDisk {
+    pub(in crate::cluster) entries: Vec<Entry>,
+    pub(in crate::cluster) bytes: u64,
+}
+
 /// What a log's folder holds, by its files.
-pub(in crate::cluster) fn on_disk(disk: &SimulatedDisk, folder: &Path) -> Vec<Entry> {
-    let Ok(listed) = disk.list(folder) else { return Vec::new() };
-    let mut found = Vec::new();
+pub(in crate::cluster) fn on_disk(disk: &SimulatedDisk, folder: &Path) -> OnDisk {
+    let mut found = OnDisk::default();
+    let Ok(listed) = disk.list(folder) else { return found };
     let is_segment = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "log");
     for entry in listed.into_iter().filter(|entry| is_segment(&entry.name)) {
         let file = disk.open(&folder.join(&entry.name), OpenMode::Read).expect("it is listed");
         let mut bytes = Vec::new();
         file.read_append(&mut bytes, entry.len as usize, 0).expect("it can be read");
-        found.extend(entries(&bytes));
+        found.bytes += bytes.len() as u64;
+        found.entries.extend(entries(&bytes));
     }
     found
 }
@@ -68,8 +77,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Records {
     known: BTreeMap<ReplicaKey, Known>,
-    /// What each client was told last of a partition: epoch, high watermark.
-    told: BTreeMap<(usize, ReplicaKey), (LeaderEpoch, Offset)>,
+    /// What each client was told last by a broker of a partition: epoch, high watermark.
+    told: BTreeMap<(usize, usize, ReplicaKey), (LeaderEpoch, Offset)>,
     /// The highest epoch in which a client had records acknowledged.
     acknowledged_in: BTreeMap<(usize, ReplicaKey), LeaderEpoch>,
     /// The end that each client was told last.
@@ -96,6 +105,32 @@ impl Records {
         self.deleted.contains(&topic)
     }
 
+    /// Behind the last record that a client was told is committed.
+    fn known_end(&self, key: ReplicaKey) -> Offset {
+        let last = self.known.get(&key).and_then(|known| known.committed.keys().next_back());
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// Whether a log that ends there lacks something that a client was told is committed.
+    pub(in crate::cluster) fn lacks(&self, key: ReplicaKey, end: Offset) -> bool {
+        !self.is_excused(key) && self.known_end(key) > end
+    }
+
+    /// What it means that one who may be elected lacks something.
+    pub(in crate::cluster) fn lacking(
+        &self,
+        key: ReplicaKey,
+        broker: BrokerId,
+        end: Offset,
+        partition: &PartitionImage,
+    ) -> Violation {
+        let committed = self.known_end(key);
+        Violation(format!(
+            "{}: broker {broker} may lead and its log ends at {end}, while all below {committed} was committed: {partition:?}",
+            at(key)
+        ))
+    }
+
     /// Partitions with records.
     pub(in crate::cluster) fn keys(&self) -> impl Iterator<Item = ReplicaKey> {
         self.known.keys().copied()
@@ -117,8 +152,11 @@ impl Records {
                 }
                 Ok(())
             }
-            Noted::Read { key, leader_epoch, high_watermark, records } => {
-                self.told(client, *key, *leader_epoch, *high_watermark)?;
+            Noted::Read { key, from, is_leader, leader_epoch, high_watermark, records } => {
+                // A follower that starts anew knows less than it knew.
+                if *is_leader {
+                    self.told((client, *from), *key, *leader_epoch, *high_watermark)?;
+                }
                 for entry in entries(records) {
                     self.read += 1;
                     if entry.offset >= *high_watermark {
@@ -143,7 +181,9 @@ impl Records {
                 at(*key)
             ))),
             Noted::OutOfRange { key, .. } if self.is_excused(*key) => Ok(()),
-            Noted::OutOfRange { key, offset } => {
+            // Retention may have let go what comes next, but nothing that was not committed.
+            Noted::OutOfRange { offset, start, end, .. } if offset < start && start <= end => Ok(()),
+            Noted::OutOfRange { key, offset, .. } => {
                 Err(Violation(format!("{}: client {client} had read up to {offset}, which is out of range", at(*key))))
             }
             Noted::Latest { key, offset } => {
@@ -158,14 +198,21 @@ impl Records {
                 self.deleted.insert(*topic);
                 Ok(())
             }
+            Noted::CommitTried { .. } | Noted::Committed { .. } | Noted::OffsetFetched { .. } => Ok(()),
         }
     }
 
-    fn told(&mut self, client: usize, key: ReplicaKey, epoch: LeaderEpoch, end: Offset) -> Result<(), Violation> {
-        let before = self.told.insert((client, key), (epoch, end)).unwrap_or((-1, 0));
+    fn told(
+        &mut self,
+        (client, from): (usize, usize),
+        key: ReplicaKey,
+        epoch: LeaderEpoch,
+        end: Offset,
+    ) -> Result<(), Violation> {
+        let before = self.told.insert((client, from, key), (epoch, end)).unwrap_or((-1, 0));
         if epoch < before.0 || (epoch == before.0 && end < before.1) {
             let reason = format!(
-                "{}: client {client} was told of high watermark {} in epoch {}, then of {end} in epoch {epoch}",
+                "{}: client {client} was told by {from} of high watermark {} in epoch {}, then of {end} in epoch {epoch}",
                 at(key),
                 before.1,
                 before.0
@@ -214,13 +261,19 @@ impl Records {
         &self,
         key: ReplicaKey,
         broker: usize,
-        log: &[Entry],
+        (log, retention_bytes): (&OnDisk, Option<u64>),
         is_idempotent: impl Fn(u64) -> bool,
     ) -> Result<(), Violation> {
         let Some(known) = self.known.get(&key) else { return Ok(()) };
+        // Retention lets whole segments go, while enough is left.
+        let start = match retention_bytes {
+            Some(kept) if log.bytes >= kept / 2 => log.entries.first().map_or(0, |entry| entry.offset),
+            _ => 0,
+        };
+        let log = &log.entries;
         let by_offset: BTreeMap<Offset, u64> = log.iter().map(|entry| (entry.offset, entry.value)).collect();
         let is_excused = self.is_excused(key);
-        for (offset, value) in known.committed.iter().filter(|_| !is_excused) {
+        for (offset, value) in known.committed.range(start..).filter(|_| !is_excused) {
             if by_offset.get(offset) != Some(value) {
                 let found = by_offset.get(offset);
                 let reason = format!(

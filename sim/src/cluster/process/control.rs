@@ -5,7 +5,7 @@
 use odradek_coordination::quorum;
 use odradek_metadata::{AlterPartition, AlterPartitionReply, Command, Heartbeat, Image, RegisterBroker, Reply, Ticket};
 use odradek_partition::IsrAnswer;
-use odradek_replication::{Batch, Proposal};
+use odradek_replication::{Batch, Proposal, Question, ReplicaKey};
 use odradek_runtime::lifecycle::{self, NoHeartbeat, OwnRegistration};
 use odradek_runtime::metadata_node::{self as node, Moment};
 use odradek_server::controller::{ControllerUnavailable, Decided, HeartbeatAnswer};
@@ -27,6 +27,8 @@ pub(super) enum Purpose {
     /// A client's wish that was passed on.
     Admin(Endpoint, CallId),
     Fetched(Fetched),
+    /// Whether nobody leads after this broker.
+    Confirmed(Question),
 }
 
 /// What this broker wants for itself.
@@ -47,7 +49,7 @@ pub(super) enum Asker {
 }
 
 /// What the controller is asked.
-enum Question {
+enum Wish {
     Decide(Command),
     Heartbeat(Heartbeat),
 }
@@ -148,14 +150,14 @@ impl Process {
             match effect {
                 lifecycle::Effect::Register => {
                     let registration: RegisterBroker = self.registration.clone();
-                    self.ask_controller(Question::Decide(Command::RegisterBroker(registration)), Own::Register);
+                    self.ask_controller(Wish::Decide(Command::RegisterBroker(registration)), Own::Register);
                 }
                 lifecycle::Effect::Recover => {
                     let after = self.random.between(1, 150);
                     self.out.push(Out::After(after, Input::Recover));
                 }
                 lifecycle::Effect::Heartbeat(heartbeat) => {
-                    self.ask_controller(Question::Heartbeat(heartbeat), Own::Heartbeat);
+                    self.ask_controller(Wish::Heartbeat(heartbeat), Own::Heartbeat);
                 }
                 lifecycle::Effect::Serve => self.serves = true,
                 lifecycle::Effect::MayStop => {
@@ -185,30 +187,30 @@ impl Process {
     // === the controller ===
 
     pub(super) fn ask_for_isr(&mut self, command: AlterPartition, own: Own) {
-        self.ask_controller(Question::Decide(Command::AlterPartition(command)), own);
+        self.ask_controller(Wish::Decide(Command::AlterPartition(command)), own);
     }
 
-    fn ask_controller(&mut self, question: Question, own: Own) {
+    fn ask_controller(&mut self, wish: Wish, own: Own) {
         if self.node.leads() {
             let ticket = self.number();
             self.asked.insert(ticket, Asker::Own(own));
-            match question {
-                Question::Decide(command) => self.tell_node(node::Input::Command(ticket, command)),
-                Question::Heartbeat(heartbeat) => self.tell_node(node::Input::Heartbeat(ticket, heartbeat)),
+            match wish {
+                Wish::Decide(command) => self.tell_node(node::Input::Command(ticket, command)),
+                Wish::Heartbeat(heartbeat) => self.tell_node(node::Input::Heartbeat(ticket, heartbeat)),
             }
             return;
         }
         let controller = self.node.member().controller.holder.map(|holder| holder.broker_id);
         if let Some(controller) = controller.filter(|controller| *controller != self.id) {
-            let request = match question {
-                Question::Decide(command) => Request::Decide(command),
-                Question::Heartbeat(heartbeat) => Request::Heartbeat(heartbeat),
+            let request = match wish {
+                Wish::Decide(command) => Request::Decide(command),
+                Wish::Heartbeat(heartbeat) => Request::Heartbeat(heartbeat),
             };
             self.call(controller, request, Purpose::Own(own), CONTROLLER_DEADLINE_MS);
         } else {
-            let said = match question {
-                Question::Decide(_) => Said::Decided(None),
-                Question::Heartbeat(_) => Said::Heartbeat(None),
+            let said = match wish {
+                Wish::Decide(_) => Said::Decided(None),
+                Wish::Heartbeat(_) => Said::Heartbeat(None),
             };
             self.said(own, said);
         }
@@ -278,6 +280,9 @@ impl Process {
                 let reply = outcome.ok().filter(|decided| decided.epoch >= highest).map(|decided| decided.reply);
                 self.answer(from, call, Answer::Admin(reply));
             }
+            (Some(Purpose::Confirmed(question)), Answer::Leaderships(epochs)) => {
+                self.confirmed(&question, Some(&epochs))
+            }
             (Some(Purpose::Fetched(fetched)), answer) => self.leader_answered(call, Some(fetched), answer),
             // Late answers go to those whom they concern all the same: they have to know them for what they are.
             (None, answer) => self.leader_answered(call, None, answer),
@@ -291,6 +296,7 @@ impl Process {
             Some(Purpose::Own(own)) => self.said(own, Said::Decided(None)),
             Some(Purpose::Admin(from, call)) => self.answer(from, call, Answer::Admin(None)),
             Some(Purpose::Fetched(fetched)) => self.leader_failed(call, &fetched),
+            Some(Purpose::Confirmed(question)) => self.confirmed(&question, None),
             None => {}
         }
     }

@@ -11,6 +11,7 @@ use odradek_replication::{Change, Present, Proposal, ReplicaKey, TakingOver, Tas
 
 use super::control::Own;
 use super::fetching::LANES;
+use super::serving::Parked;
 use super::{Input, Out, Process, Shown};
 use crate::cluster::message::{Answer, Produced, Refusal};
 use crate::cluster::profile::Planted;
@@ -101,6 +102,7 @@ impl Process {
         if brokers_changed {
             self.each_replica(Partition::brokers_changed);
         }
+        self.move_groups();
     }
 
     /// Whether the checkpoints say of it what does not hold; `None` if it does not open.
@@ -182,6 +184,21 @@ impl Process {
         }
     }
 
+    /// Retention.
+    pub(super) fn maintain_logs(&mut self) {
+        let wall_ms = self.wall_ms();
+        for key in self.replicas.keys().copied().collect::<Vec<_>>() {
+            let Some(replica) = self.replicas.get_mut(&key) else { continue };
+            let before = replica.partition.log_start_offset();
+            // What fails is tried again, unless the log is in doubt.
+            let _ = replica.partition.maintain(wall_ms);
+            if replica.partition.log_start_offset() > before {
+                self.out.push(Out::Shown(Shown::LogStartRaised(key)));
+            }
+            self.check_log(key);
+        }
+    }
+
     /// A log that a failure has left in doubt ends the process: only a restart finds out.
     pub(super) fn check_log(&mut self, key: ReplicaKey) {
         if self.replicas.get(&key).is_some_and(|replica| replica.partition.has_failed()) {
@@ -226,10 +243,15 @@ impl Process {
 
     /// A produce with acks=all that waited is answered.
     fn produced(&mut self, parked: u64, outcome: ProduceOutcome) {
-        let Some(super::serving::Parked::Produce { from, call, base_offset, leader_epoch, .. }) =
-            self.parked.remove(&parked)
-        else {
-            return;
+        let (from, call, base_offset, leader_epoch) = match self.parked.remove(&parked) {
+            Some(Parked::Produce { from, call, base_offset, leader_epoch, .. }) => {
+                (from, call, base_offset, leader_epoch)
+            }
+            Some(Parked::Journal { key, leader_epoch, wait }) => {
+                self.journal_settled(key, leader_epoch, wait, outcome);
+                return;
+            }
+            _ => return,
         };
         let answer = match outcome {
             ProduceOutcome::Committed => Ok(Produced { base_offset, leader_epoch }),
@@ -285,7 +307,9 @@ impl Process {
         let high_watermarks = self.replicas.iter().map(of).collect();
         let of = |(key, replica): (&ReplicaKey, &Replica)| (at(key, replica), replica.partition.recovery_point());
         let recovery_points = self.replicas.iter().map(of).collect();
-        if let Err(error) = self.folder.checkpoint(high_watermarks, recovery_points) {
+        let of = |(key, replica): (&ReplicaKey, &Replica)| (at(key, replica), replica.partition.log_start_offset());
+        let log_starts = self.replicas.iter().map(of).collect();
+        if let Err(error) = self.folder.checkpoint(high_watermarks, recovery_points, log_starts) {
             // On a full disk too: a log that was cut waits for its checkpoint; the process begins anew instead.
             self.fail(error.to_string());
         }

@@ -2,7 +2,7 @@
 //! What others ask of this broker: followers' fetches, produces, consumers' fetches, metadata, and what is meant for the
 //! controller. Fetches and produces wait as the server has them wait (`api/fetch.rs`, `api/produce.rs`).
 
-use odradek_model::{LeaderEpoch, Offset};
+use odradek_model::{BrokerId, LeaderEpoch, Offset};
 use odradek_partition::{
     Acks, AppendError, FetchAnswer, FollowerFetch, FollowerFetchError, FollowerFetched, Isolation, LeaderOffsets,
     LeadershipError, OffsetSpec, ProduceOutcome, ProduceWait, ReadError, WaitToken, Waiting,
@@ -11,17 +11,16 @@ use odradek_records::{ProduceRules, validate_produced};
 use odradek_replication::ReplicaKey;
 
 use super::control::Asker;
+use super::groups::JournalWait;
 use super::{Input, Out, Process};
 use crate::cluster::message::{
-    Answer, CallId, Consume, Consumed, Endpoint, PartitionSeen, Produced, Refusal, Replicate, Request,
+    Answer, CallId, Consume, Consumed, Endpoint, PartitionSeen, Produced, Refusal, Replicate, Request, rack_name,
 };
 
 /// `request.timeout.ms` of producers.
 const PRODUCE_WAIT_MS: u64 = 3_000;
 /// `fetch.max.wait.ms` of consumers.
 const CONSUME_WAIT_MS: u64 = 400;
-/// Bytes of one partition in an answer. Small, so that many answers are needed.
-const PARTITION_BYTES: usize = 2_048;
 /// Fetches look again so often at most within one moment.
 const LOOKS: usize = 3;
 
@@ -49,6 +48,12 @@ pub(super) enum Parked {
         token: WaitToken,
         base_offset: Offset,
         leader_epoch: LeaderEpoch,
+    },
+    /// A coordinator of groups.
+    Journal {
+        key: ReplicaKey,
+        leader_epoch: LeaderEpoch,
+        wait: JournalWait,
     },
 }
 
@@ -95,6 +100,8 @@ impl Process {
                 let until = self.now + CONSUME_WAIT_MS;
                 self.consume(from, call, fetch, until);
             }
+            Request::Group(group, request) => self.asked_for_group(from, call, &group, request),
+            Request::ConfirmLeadership(asked) => self.asked_to_confirm(from, call, &asked),
             Request::LatestOffset { key, leader_epoch } => {
                 let view = self.replicas.get(&key).map(|replica| replica.partition.view(Some(leader_epoch)));
                 let listed = view.and_then(Result::ok).filter(|_| self.serves);
@@ -115,13 +122,14 @@ impl Process {
                 topic: name.clone(),
                 leader: partition.leader,
                 leader_epoch: partition.leader_epoch,
+                replicas: partition.replicas.clone(),
             });
             seen.collect::<Vec<_>>()
         };
         self.applied.topics().flat_map(of).collect()
     }
 
-    fn token(&mut self, parked: u64) -> WaitToken {
+    pub(super) fn token(&mut self, parked: u64) -> WaitToken {
         let token = WaitToken(self.number());
         self.tokens.insert(token, parked);
         token
@@ -144,8 +152,8 @@ impl Process {
                 self.replicate(from, call, fetch, until, false);
             }
             Some(Parked::Consume { from, call, fetch, until, .. }) => self.consume(from, call, fetch, until),
-            Some(produce @ Parked::Produce { .. }) => {
-                self.parked.insert(parked, produce);
+            Some(waits @ (Parked::Produce { .. } | Parked::Journal { .. })) => {
+                self.parked.insert(parked, waits);
             }
             None => {}
         }
@@ -234,7 +242,7 @@ impl Process {
             let answer = match fetched {
                 Some(Ok(FollowerFetched::Read(view))) => {
                     seen_end = view.log_end_offset();
-                    let bytes = PARTITION_BYTES.min(left);
+                    let bytes = self.answer_bytes.min(left);
                     let is_empty = looked.answers.is_empty();
                     match view.read_for_follower(plan.fetch_offset, bytes, is_empty || left == fetch.request_bytes) {
                         Ok(fetched) => {
@@ -319,17 +327,40 @@ impl Process {
         }
     }
 
+    /// Who should serve the consumer instead of this leader.
+    fn nearer(&self, fetch: &Consume, rack: &str) -> Option<BrokerId> {
+        let partition = &self.replicas.get(&fetch.key)?.partition;
+        let rack_of = |id| self.applied.broker(id).filter(|broker| !broker.fenced)?.rack.as_deref();
+        partition.preferred_read_replica(rack, fetch.offset, Some(fetch.leader_epoch), rack_of).ok()?
+    }
+
     fn consume(&mut self, from: Endpoint, call: CallId, fetch: Consume, until: u64) {
         for _ in 0..LOOKS {
             let view = match self.replicas.get(&fetch.key) {
-                Some(replica) if self.serves => replica.partition.view(Some(fetch.leader_epoch)),
+                Some(replica) if self.serves => {
+                    let nearer = fetch.rack.and_then(|rack| self.nearer(&fetch, &rack_name(rack)));
+                    match (nearer, fetch.rack) {
+                        (None, None) => replica.partition.view(Some(fetch.leader_epoch)),
+                        (None, Some(_)) => replica.partition.replica_view(Some(fetch.leader_epoch)),
+                        (Some(nearer), _) => {
+                            let consumed = Consumed {
+                                records: bytes::Bytes::new(),
+                                nearer: Some(nearer),
+                                high_watermark: replica.partition.high_watermark(),
+                                leader_epoch: fetch.leader_epoch,
+                            };
+                            self.answer(from, call, Answer::Consumed(Ok(consumed)));
+                            return;
+                        }
+                    }
+                }
                 _ => Err(LeadershipError::NotLeader),
             };
             let read = view.map_err(|_| Refusal::Again).and_then(|view| {
-                let read = view.read(fetch.offset, PARTITION_BYTES, Isolation::ReadUncommitted, true);
+                let read = view.read(fetch.offset, self.answer_bytes, Isolation::ReadUncommitted, true);
                 match read {
                     Ok(fetched) => Ok((fetched, view.leader_epoch(), view.visible_end(Isolation::ReadUncommitted))),
-                    Err(ReadError::OffsetOutOfRange { .. }) => Err(Refusal::OutOfRange),
+                    Err(ReadError::OffsetOutOfRange { start, end, .. }) => Err(Refusal::OutOfRange { start, end }),
                     Err(_) => Err(Refusal::Again),
                 }
             });
@@ -342,7 +373,8 @@ impl Process {
             };
             if !fetched.records.is_empty() || self.now >= until {
                 let (records, high_watermark) = (fetched.records, fetched.high_watermark);
-                self.answer(from, call, Answer::Consumed(Ok(Consumed { records, high_watermark, leader_epoch })));
+                let consumed = Consumed { records, nearer: None, high_watermark, leader_epoch };
+                self.answer(from, call, Answer::Consumed(Ok(consumed)));
                 return;
             }
             let parked = self.number();

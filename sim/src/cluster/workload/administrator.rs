@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An administrator: makes the topics of a run, and then, if the run is to have that, changes things all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use odradek_metadata::{
-    AlterReassignments, Command, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionKind,
-    MorePartitions, NewTopic, Reassignment, Reply, TopicReference,
+    AlterReassignments, Command, CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders,
+    ElectionKind, MorePartitions, NewTopic, Reassignment, Reply, TopicReference, UnregisterBroker,
 };
-use odradek_model::TopicId;
+use odradek_model::{BrokerId, OFFSETS_TOPIC, TopicId};
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
 
 use super::{ClientOut, Knowledge, Noted};
-use crate::cluster::message::{Answer, CallId, Request};
+use crate::cluster::message::{Answer, CallId, PartitionSeen, Request};
 
 /// Topics that come and go have this before their names.
 const PASSING: &str = "passing";
+/// The topic whose partitions have one replica each.
+pub(in crate::cluster) const SOLE: &str = "sole";
 /// No more of them at once.
 const PASSING_MAX: usize = 3;
 
@@ -25,8 +27,8 @@ type Settings = Vec<(String, Option<String>)>;
 /// What it is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::cluster) struct Plan {
-    /// Topics to make: name, settings.
-    pub(in crate::cluster) topics: Vec<(String, Settings)>,
+    /// Topics to make: name, replicas, settings.
+    pub(in crate::cluster) topics: Vec<(String, i16, Settings)>,
     pub(in crate::cluster) partitions: i32,
     pub(in crate::cluster) replicas: i16,
     /// Shortest and longest pause between two changes.
@@ -35,6 +37,26 @@ pub(in crate::cluster) struct Plan {
     pub(in crate::cluster) moves_leaders: bool,
     /// How many brokers there will be.
     pub(in crate::cluster) brokers: usize,
+}
+
+/// How far a broker is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(in crate::cluster) enum Exodus {
+    /// It is to get nothing new.
+    Cordon,
+    /// Replicas are moved away.
+    Moving,
+    /// It has none any more; whoever runs it stops it.
+    Empty,
+    /// It has stopped, and is to be unregistered.
+    Stopped,
+    Unregistered,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    broker: i32,
+    exodus: Exodus,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,8 +72,12 @@ pub(in crate::cluster) struct Administrator {
     knowledge: Knowledge,
     made: Vec<bool>,
     asked: BTreeMap<CallId, Asked>,
+    /// What follows the present command at once.
+    queued: VecDeque<(Command, &'static str)>,
     next_change: u64,
     names: u32,
+    /// The broker that is to leave.
+    leaving: Option<Leaving>,
     /// Whether it changes things.
     pub(in crate::cluster) changes: bool,
     decided: Vec<&'static str>,
@@ -62,10 +88,12 @@ impl Administrator {
         Self {
             made: vec![false; plan.topics.len()],
             plan,
-            knowledge: Knowledge::new(client, seed),
+            knowledge: Knowledge::with_journals(client, seed),
             asked: BTreeMap::new(),
+            queued: VecDeque::new(),
             next_change: 0,
             names: 0,
+            leaving: None,
             changes: false,
             decided: Vec::new(),
         }
@@ -74,6 +102,36 @@ impl Administrator {
     /// Whether the topics of the run are there.
     pub(in crate::cluster) fn has_made_all(&self) -> bool {
         self.made.iter().all(|made| *made)
+    }
+
+    /// The broker is to leave.
+    pub(in crate::cluster) fn let_leave(&mut self, broker: i32) {
+        self.leaving.get_or_insert(Leaving { broker, exodus: Exodus::Cordon });
+    }
+
+    /// How far the broker that is to leave has come.
+    pub(in crate::cluster) fn exodus(&self) -> Option<Exodus> {
+        self.leaving.map(|leaving| leaving.exodus)
+    }
+
+    /// The broker that is to leave has replicas after all.
+    pub(in crate::cluster) fn has_more(&mut self) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.exodus = Exodus::Moving;
+        }
+    }
+
+    /// The broker that is to leave has stopped.
+    pub(in crate::cluster) fn has_stopped(&mut self) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.exodus = leaving.exodus.max(Exodus::Stopped);
+        }
+    }
+
+    /// It changes nothing any more.
+    pub(in crate::cluster) fn end(&mut self) {
+        self.changes = false;
+        self.queued.clear();
     }
 
     /// The changes that were decided since the last question.
@@ -86,8 +144,8 @@ impl Administrator {
         TopicId(Uuid::from_u128((u128::from(high) << 64) | u128::from(low | 1)))
     }
 
-    fn new_topic(&mut self, name: String, partitions: i32, settings: Settings) -> Command {
-        let (id, replication_factor) = (self.topic_id(), self.plan.replicas);
+    fn new_topic(&mut self, name: String, partitions: i32, replication_factor: i16, settings: Settings) -> Command {
+        let id = self.topic_id();
         let topic = NewTopic { name, id, partitions, replication_factor, assignments: Vec::new(), settings };
         let placement_seed = self.knowledge.random.number();
         Command::CreateTopics(CreateTopics { topics: vec![topic], validate_only: false, placement_seed })
@@ -104,16 +162,18 @@ impl Administrator {
         self.knowledge.refresh(now, brokers, &mut outs);
         if self.asked.is_empty() {
             if let Some(place) = self.made.iter().position(|made| !made) {
-                let (name, settings) = self.plan.topics[place].clone();
-                let command = self.new_topic(name, self.plan.partitions, settings);
+                let (name, replicas, settings) = self.plan.topics[place].clone();
+                let command = self.new_topic(name, self.plan.partitions, replicas, settings);
                 self.ask(brokers, command, Asked::Topic(place), &mut outs);
+            } else if let Some((command, what)) = self.queued.pop_front().filter(|_| self.changes) {
+                self.ask(brokers, command, Asked::Change(what), &mut outs);
             } else if self.changes && now >= self.next_change {
                 let (low, high) = self.plan.pause_ms;
                 self.next_change = now + self.knowledge.random.between(low, high);
                 self.change(brokers, &mut outs);
             }
         }
-        outs.push(ClientOut::Wake(100));
+        outs.push(ClientOut::Wake(if self.queued.is_empty() { 100 } else { 10 }));
         outs
     }
 
@@ -130,12 +190,20 @@ impl Administrator {
         let partitions = known.keys().filter(|other| other.topic == key.topic).count();
         let topic = seen.topic.to_string();
         let choice = self.knowledge.random.between(0, 9);
+        if self.knowledge.random.per_mille(700) && self.go_on_leaving(brokers, outs) {
+            return;
+        }
+        if self.plan.moves_leaders && topic != SOLE && self.knowledge.random.per_mille(400) {
+            self.flip(&topic, key.partition, seen.leader);
+            return;
+        }
         let choice = if self.plan.moves_leaders && choice < 4 { choice + 4 } else { choice };
         match choice {
             0 | 1 if passing.len() < PASSING_MAX => {
                 // A name may come again.
                 self.names += 1;
-                let command = self.new_topic(format!("{PASSING}-{}", self.names % 5), 1, Vec::new());
+                let replicas = self.plan.replicas;
+                let command = self.new_topic(format!("{PASSING}-{}", self.names % 5), 1, replicas, Vec::new());
                 self.ask(brokers, command, Asked::Change("create topic"), outs);
             }
             0..=2 if !passing.is_empty() => {
@@ -144,7 +212,8 @@ impl Administrator {
                 let command = DeleteTopics { topics: vec![TopicReference::Id(id)] };
                 self.ask(brokers, Command::DeleteTopics(command), Asked::Change("delete topic"), outs);
             }
-            3 if partitions < 4 => {
+            // Groups find their journal by the number of partitions.
+            3 if partitions < 4 && topic != OFFSETS_TOPIC => {
                 let more = MorePartitions { topic, count: partitions as i32 + 1, assignments: None };
                 let placement_seed = self.knowledge.random.number();
                 let command = CreatePartitions { topics: vec![more], validate_only: false, placement_seed };
@@ -156,7 +225,8 @@ impl Administrator {
             }
             _ => {
                 let cancels = self.knowledge.random.per_mille(150);
-                let replicas = (!cancels).then(|| self.some_brokers());
+                let count = if topic == SOLE { 1 } else { self.plan.replicas as usize };
+                let replicas = (!cancels).then(|| self.some_brokers(count));
                 let wish = Reassignment { topic, partition: key.partition, replicas };
                 let command = AlterReassignments { reassignments: vec![wish], allow_replication_factor_change: true };
                 self.ask(brokers, Command::AlterReassignments(command), Asked::Change("reassignment"), outs);
@@ -164,11 +234,59 @@ impl Administrator {
         }
     }
 
-    /// As many as a partition has replicas, in any order.
-    fn some_brokers(&mut self) -> Vec<i32> {
-        let mut left: Vec<i32> = (0..self.plan.brokers as i32).collect();
+    /// The next step of the broker that is to leave; false if there is none for now.
+    fn go_on_leaving(&mut self, brokers: usize, outs: &mut Vec<ClientOut>) -> bool {
+        let Some(Leaving { broker, exodus }) = self.leaving else { return false };
+        match exodus {
+            Exodus::Cordon => {
+                let command = CordonBroker { broker_id: BrokerId(broker), cordoned: true };
+                self.ask(brokers, Command::CordonBroker(command), Asked::Change("cordon"), outs);
+            }
+            Exodus::Moving => {
+                let has = |seen: &&PartitionSeen| seen.replicas.contains(&BrokerId(broker));
+                let Some(seen) = self.knowledge.partitions.values().find(has).cloned() else {
+                    self.leaving = Some(Leaving { broker, exodus: Exodus::Empty });
+                    return false;
+                };
+                let count = if seen.topic.as_str() == SOLE { 1 } else { self.plan.replicas as usize };
+                let (topic, replicas) = (seen.topic.to_string(), Some(self.some_brokers(count)));
+                let wish = Reassignment { topic, partition: seen.key.partition, replicas };
+                let command = AlterReassignments { reassignments: vec![wish], allow_replication_factor_change: true };
+                self.ask(brokers, Command::AlterReassignments(command), Asked::Change("reassignment"), outs);
+            }
+            Exodus::Stopped => {
+                let command = UnregisterBroker { broker_id: BrokerId(broker) };
+                self.ask(brokers, Command::UnregisterBroker(command), Asked::Change("unregister"), outs);
+            }
+            Exodus::Empty | Exodus::Unregistered => return false,
+        }
+        true
+    }
+
+    /// Moves a partition's leader to another replica and back, so soon that some brokers hear of both at once. Every
+    /// broker has a replica in runs that have this.
+    fn flip(&mut self, topic: &str, partition: i32, leader: Option<BrokerId>) {
+        let mut order = self.some_brokers(self.plan.replicas as usize);
+        if let Some(leader) = leader {
+            order.sort_by_key(|broker| *broker == leader.0);
+        }
+        for _ in 0..2 {
+            let wish = Reassignment { topic: topic.to_owned(), partition, replicas: Some(order.clone()) };
+            let command = AlterReassignments { reassignments: vec![wish], allow_replication_factor_change: true };
+            self.queued.push_back((Command::AlterReassignments(command), "reassignment"));
+            let (kind, partitions) = (ElectionKind::Preferred, Some(vec![(topic.to_owned(), partition)]));
+            self.queued.push_back((Command::ElectLeaders(ElectLeaders { kind, partitions }), "flip"));
+            let last = order.len() - 1;
+            order.swap(0, last);
+        }
+    }
+
+    /// So many, in any order.
+    fn some_brokers(&mut self, count: usize) -> Vec<i32> {
+        let leaving = self.leaving.map(|leaving| leaving.broker);
+        let mut left: Vec<i32> = (0..self.plan.brokers as i32).filter(|id| Some(*id) != leaving).collect();
         let mut chosen = Vec::new();
-        while chosen.len() < self.plan.replicas as usize && !left.is_empty() {
+        while chosen.len() < count && !left.is_empty() {
             let place = self.knowledge.random.number() as usize % left.len();
             chosen.push(left.swap_remove(place));
         }
@@ -186,7 +304,16 @@ impl Administrator {
                     // Too few brokers are there yet, or it is there since an answer was lost.
                     self.made[place] = matches!(&outcomes[0].1, Ok(_) | Err(AlreadyExists(_)));
                 }
-                (Some(Asked::Change(what)), Some(reply)) if has_succeeded(&reply) => self.decided.push(what),
+                (Some(Asked::Change(what)), Some(reply)) if has_succeeded(&reply) => {
+                    if let Some(leaving) = &mut self.leaving {
+                        match what {
+                            "cordon" => leaving.exodus = Exodus::Moving,
+                            "unregister" => leaving.exodus = Exodus::Unregistered,
+                            _ => {}
+                        }
+                    }
+                    self.decided.push(what);
+                }
                 _ => {}
             },
             other => unreachable!("{other:?}"),
@@ -207,6 +334,7 @@ fn has_succeeded(reply: &Reply) -> bool {
         Reply::DeleteTopics(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
         Reply::CreatePartitions(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
         Reply::ElectLeaders(outcomes) => outcomes.iter().any(|(_, outcome)| outcome.is_ok()),
+        Reply::BrokerState(outcome) => outcome.is_ok(),
         Reply::AlterReassignments(outcomes) => outcomes.iter().all(Result::is_ok),
         _ => false,
     }
