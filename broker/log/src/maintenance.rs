@@ -137,9 +137,8 @@ impl Log {
         self.recovery_point = self.recovery_point.max(first.min(self.end));
         self.unflushed_files.retain(|unflushed| unflushed.base_offset >= first);
         outcome?;
-        // The newest snapshot at or below the first segment is of use: it speaks of what is gone.
-        let useful = self.snapshots.range(..=first).next_back().copied().unwrap_or(first);
-        for old in self.snapshots.range(..useful).copied().collect::<Vec<_>>() {
+        // One at the first segment is of use: it speaks of all that is gone. An older one does not (`reload_producers`).
+        for old in self.snapshots.range(..first).copied().collect::<Vec<_>>() {
             remove_if_there(&*self.disk, &FileKind::ProducerSnapshot.path(&self.dir, old))?;
             self.snapshots.remove(&old);
         }
@@ -293,7 +292,9 @@ impl Log {
         Ok(())
     }
 
-    /// The producers' state at the log's end, from the newest good snapshot and the batches after it.
+    /// The producers' state at the log's end, from the newest good snapshot and the batches after it. A snapshot below the
+    /// first segment is not believed: batches that it does not know are gone, and a producer would be taken for behind that
+    /// is not (`ProducerStateManager.truncateAndReload`). Who is not known may go on with any sequence.
     fn reload_producers(&mut self, now_ms: Timestamp) -> Result<(), LogError> {
         for stale in self.snapshots.range(self.end + 1..).copied().collect::<Vec<_>>() {
             remove_if_there(&*self.disk, &FileKind::ProducerSnapshot.path(&self.dir, stale))?;
@@ -301,7 +302,7 @@ impl Log {
         }
         let mut from = self.log_start_offset();
         self.producers = Producers::default();
-        for offset in self.snapshots.iter().rev() {
+        for offset in self.snapshots.range(self.segments[0].base_offset..).rev() {
             let path = FileKind::ProducerSnapshot.path(&self.dir, *offset);
             let bytes = match read_small_file(&*self.disk, &path, 64 << 20) {
                 Ok(bytes) => bytes.unwrap_or_default(),
@@ -310,7 +311,7 @@ impl Log {
             };
             if let Some(producers) = Producers::decode_snapshot(&bytes) {
                 self.producers = producers;
-                from = from.max(*offset);
+                from = *offset;
                 break;
             }
         }

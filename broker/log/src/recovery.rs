@@ -115,8 +115,8 @@ impl Recovery<'_> {
             let after = bases.partition_point(|base| *base < self.trusted_to);
             bases[after.saturating_sub(1)]
         };
-        let mut producers = self.load_snapshot(check_from, &mut snapshots, &mut report)?;
-        let replay_from = producers.1.max(self.log_start);
+        let mut producers = self.load_snapshot(bases[0], check_from, &mut snapshots, &mut report)?;
+        let replay_from = producers.1;
         let mut progress = RecoveryProgress::default();
         let trusted_from = if epochs_lost { bases[0] } else { replay_from };
         let after_trusted = bases.partition_point(|base| *base <= trusted_from);
@@ -341,17 +341,19 @@ impl Recovery<'_> {
     }
 
     /// The newest good snapshot of producers that may be believed, with its offset (the log's start without one).
-    /// After an unclean end none above the first checked segment is: what it speaks of may have been lost.
+    /// After an unclean end none above the first checked segment is: what it speaks of may have been lost. One below the
+    /// first segment never is: batches that it does not know are gone, and a producer would be taken for behind that is
+    /// not (`ProducerStateManager.truncateAndReload`).
     fn load_snapshot(
         &self,
+        first: Offset,
         check_from: Offset,
         snapshots: &mut BTreeSet<Offset>,
         report: &mut RecoveryReport,
     ) -> Result<(Producers, Offset), LogError> {
-        if !self.clean {
-            for stale in snapshots.range(check_from + 1..).copied().collect::<Vec<_>>() {
-                self.remove_snapshot(stale, snapshots)?;
-            }
+        let newest = if self.clean { Offset::MAX } else { check_from };
+        for stale in snapshots.iter().copied().filter(|at| !(first..=newest).contains(at)).collect::<Vec<_>>() {
+            self.remove_snapshot(stale, snapshots)?;
         }
         while let Some(offset) = snapshots.last().copied() {
             let path = FileKind::ProducerSnapshot.path(self.dir, offset);
@@ -367,7 +369,7 @@ impl Recovery<'_> {
             report.rebuilt.push(format!("{offset:020}.snapshot"));
             self.remove_snapshot(offset, snapshots)?;
         }
-        Ok((Producers::default(), 0))
+        Ok((Producers::default(), self.log_start))
     }
 
     /// The last segment after a clean end: its indexes are believed if they are there, so that only what follows the

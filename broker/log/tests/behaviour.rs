@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::{DIR, NOW_MS, batch, new_disk, new_log, open, options, produced, read_all, records, small_settings};
-use odradek_disk::{Disk, DiskOperation, Fault, Outage};
+use odradek_disk::{Disk, DiskOperation, Fault, OpenMode, Outage};
 use odradek_log::{AppendError, Log, LogError, LogSettings, ReadError, SegmentCache};
 use odradek_model::TimestampType;
 use odradek_records::{BatchBuilder, BatchOptions, Batches, Compression};
@@ -199,6 +199,32 @@ fn producers_of_removed_batches_are_known_after_a_crash_although_the_disk_was_fu
     let (mut log, _) = open(&disk, options(small_settings(), false, 0, 0));
     let again = log.append(produced(1, 0, 0, 1, b"x"), 0, NOW_MS).expect("known");
     assert_eq!((again.base_offset, again.duplicate), (0, true));
+}
+
+#[test]
+fn a_snapshot_that_does_not_know_removed_batches_is_not_believed() {
+    let (disk, mut log) = new_log(small_settings());
+    log.append(produced(1, 0, 0, 1, &[b'x'; 900]), 0, NOW_MS).expect("appended");
+    append(&mut log, NOW_MS, &[b'x'; 900]);
+    let path = Path::new(DIR).join(format!("{:020}.snapshot", 1));
+    let mut bytes = Vec::new();
+    disk.open(&path, OpenMode::Read).expect("of the roll").read_append(&mut bytes, 1000, 0).expect("read");
+    log.append(produced(1, 0, 1, 1, &[b'x'; 900]), 0, NOW_MS).expect("goes on");
+    for _ in 0..3 {
+        append(&mut log, NOW_MS, &[b'x'; 900]);
+    }
+    let end = log.log_end_offset();
+    log.advance_log_start(end - 1).expect("advanced");
+    drop(log);
+    // As it is when later snapshots went after an unclean end.
+    for entry in disk.list(Path::new(DIR)).expect("listed") {
+        if entry.name.ends_with(".snapshot") {
+            disk.remove_file(&Path::new(DIR).join(entry.name)).expect("removed");
+        }
+    }
+    disk.open(&path, OpenMode::Create).expect("made").write_at(&bytes, 0).expect("written");
+    let (mut log, _) = open(&disk, options(small_settings(), false, end, end - 1));
+    log.append(produced(1, 0, 2, 1, b"x"), 0, NOW_MS).expect("it is not behind");
 }
 
 #[test]

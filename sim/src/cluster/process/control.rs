@@ -5,7 +5,7 @@
 use odradek_coordination::quorum;
 use odradek_metadata::{AlterPartition, AlterPartitionReply, Command, Heartbeat, Image, RegisterBroker, Reply, Ticket};
 use odradek_partition::IsrAnswer;
-use odradek_replication::{Batch, Proposal, Question, ReplicaKey};
+use odradek_replication::{Batch, Proposal, Question};
 use odradek_runtime::lifecycle::{self, NoHeartbeat, OwnRegistration};
 use odradek_runtime::metadata_node::{self as node, Moment};
 use odradek_server::controller::{ControllerUnavailable, Decided, HeartbeatAnswer};
