@@ -16,6 +16,7 @@ use clap::{Parser, ValueEnum};
 use cluster::{catch_up, failover, partitions, replication};
 use figures::Measure;
 use odradek_clients::Flavor;
+use std::fmt::Debug;
 use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,6 +150,22 @@ fn main() -> Result<()> {
 #[expect(clippy::print_stderr, reason = "progress for the person who waits")]
 fn say(line: &str) {
     eprintln!("{line}");
+}
+
+/// Makes so many runs of each broker, and says each; Odradek's come first in what is given back.
+fn runs_of_both<Run: Debug>(runs: u32, one: impl Fn(Flavor) -> Result<Run>) -> Result<(Vec<Run>, Vec<Run>)> {
+    let (mut odradek, mut kafka) = (Vec::new(), Vec::new());
+    for number in 0..runs {
+        for flavor in alternating(number) {
+            let run = one(flavor).with_context(|| format!("run {number}, {flavor:?}"))?;
+            say(&format!("run {} of {runs}, {flavor:?}: {run:?}", number + 1));
+            match flavor {
+                Flavor::Odradek => odradek.push(run),
+                Flavor::ApacheKafka => kafka.push(run),
+            }
+        }
+    }
+    Ok((odradek, kafka))
 }
 
 /// The brokers in the order of a run: by turns, so that a machine that grows slower does so for both.

@@ -2,7 +2,7 @@
 //! What is measured of one broker that is alone: started anew for every run, the two in alternating order.
 
 use crate::figures::{Goal, Measure};
-use crate::{load, say};
+use crate::load;
 use anyhow::{Context, Result, ensure};
 use odradek_clients::{Broker, Flavor, StartOptions};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -69,17 +69,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Measure>> {
     if plan.pinning.is_some() {
         pin_this_process()?;
     }
-    let (mut odradek, mut kafka) = (Vec::new(), Vec::new());
-    for number in 0..plan.runs {
-        for flavor in crate::alternating(number) {
-            let run = one(plan, flavor).with_context(|| format!("run {number}, {flavor:?}"))?;
-            say(&format!("run {} of {}, {flavor:?}: {run:?}", number + 1, plan.runs));
-            match flavor {
-                Flavor::Odradek => odradek.push(run),
-                Flavor::ApacheKafka => kafka.push(run),
-            }
-        }
-    }
+    let (odradek, kafka) = crate::runs_of_both(plan.runs, |flavor| one(plan, flavor))?;
     Ok(measures(&odradek, &kafka))
 }
 

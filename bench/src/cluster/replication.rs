@@ -4,9 +4,9 @@
 
 use super::{REPLICAS, create, start};
 use crate::figures::{Goal, Measure};
+use crate::load;
 use crate::steady::{Rhythm, SteadyProducer};
-use crate::{load, say};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use odradek_clients::Flavor;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -62,17 +62,7 @@ pub(crate) fn settings(plan: &Plan) -> Vec<String> {
 }
 
 pub(crate) fn measure(plan: &Plan) -> Result<Vec<Measure>> {
-    let (mut odradek, mut kafka) = (Vec::new(), Vec::new());
-    for number in 0..plan.runs {
-        for flavor in crate::alternating(number) {
-            let run = one(plan, flavor).with_context(|| format!("run {number}, {flavor:?}"))?;
-            say(&format!("run {} of {}, {flavor:?}: {run:?}", number + 1, plan.runs));
-            match flavor {
-                Flavor::Odradek => odradek.push(run),
-                Flavor::ApacheKafka => kafka.push(run),
-            }
-        }
-    }
+    let (odradek, kafka) = crate::runs_of_both(plan.runs, |flavor| one(plan, flavor))?;
     let measure = |name: &str, unit, figure: fn(&Run) -> f64| Measure::new(name, unit).of(&odradek, &kafka, figure);
     Ok(vec![
         measure("3 replicas, acks=all: CPU of all brokers per GB produced", "s", |run| run.cpu_seconds_per_gigabyte)

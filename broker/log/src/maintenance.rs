@@ -7,10 +7,10 @@ use crate::error::{LogError, ReadError};
 use crate::file_names::FileKind;
 use crate::log::Log;
 use crate::producers::Producers;
-use crate::recovery::{remove_if_there, remove_segment_files};
+use crate::recovery::{read_snapshot, remove_if_there, remove_segment_files};
 use crate::scan::{ScanError, Scanner};
 use crate::segment::{ActiveParts, Segment};
-use odradek_disk::{DiskErrorKind, OpenMode, read_small_file};
+use odradek_disk::OpenMode;
 use odradek_model::{Offset, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -303,13 +303,7 @@ impl Log {
         let mut from = self.log_start_offset();
         self.producers = Producers::default();
         for offset in self.snapshots.range(self.segments[0].base_offset..).rev() {
-            let path = FileKind::ProducerSnapshot.path(&self.dir, *offset);
-            let bytes = match read_small_file(&*self.disk, &path, 64 << 20) {
-                Ok(bytes) => bytes.unwrap_or_default(),
-                Err(error) if error.kind == DiskErrorKind::TooLarge => Vec::new(),
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(producers) = Producers::decode_snapshot(&bytes) {
+            if let Some(producers) = read_snapshot(&*self.disk, &self.dir, *offset)? {
                 self.producers = producers;
                 from = *offset;
                 break;

@@ -13,7 +13,7 @@ use crate::index::SegmentIndexes;
 use crate::producers::Producers;
 use crate::scan::{ScanError, Scanner};
 use crate::segment::{ActiveParts, Segment};
-use odradek_disk::{Disk, DiskFile, OpenMode, read_small_file};
+use odradek_disk::{Disk, DiskErrorKind, DiskFile, OpenMode, read_small_file};
 use odradek_model::{Offset, Timestamp};
 use odradek_records::{BatchError, BatchHeader};
 use std::collections::{BTreeMap, BTreeSet};
@@ -356,15 +356,10 @@ impl Recovery<'_> {
             self.remove_snapshot(stale, snapshots)?;
         }
         while let Some(offset) = snapshots.last().copied() {
-            let path = FileKind::ProducerSnapshot.path(self.dir, offset);
-            let bytes = match read_small_file(self.disk, &path, SNAPSHOT_BYTES_MAX) {
-                Ok(bytes) => bytes.unwrap_or_default(),
-                Err(error) if error.kind == odradek_disk::DiskErrorKind::TooLarge => Vec::new(),
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(producers) = Producers::decode_snapshot(&bytes) {
+            if let Some(producers) = read_snapshot(self.disk, self.dir, offset)? {
                 return Ok((producers, offset));
             }
+            let path = FileKind::ProducerSnapshot.path(self.dir, offset);
             tracing::warn!(path = %path.display(), "a producer snapshot is damaged; an older one is used");
             report.rebuilt.push(format!("{offset:020}.snapshot"));
             self.remove_snapshot(offset, snapshots)?;
@@ -587,6 +582,15 @@ pub(crate) fn remove_segment_files(disk: &dyn Disk, dir: &Path, base: Offset) ->
         remove_if_there(disk, &kind.path(dir, base))?;
     }
     Ok(())
+}
+
+/// The producers of the snapshot at that offset; `None` if there is none, or it is damaged.
+pub(crate) fn read_snapshot(disk: &dyn Disk, dir: &Path, offset: Offset) -> Result<Option<Producers>, LogError> {
+    match read_small_file(disk, &FileKind::ProducerSnapshot.path(dir, offset), SNAPSHOT_BYTES_MAX) {
+        Ok(bytes) => Ok(bytes.and_then(|bytes| Producers::decode_snapshot(&bytes))),
+        Err(error) if error.kind == DiskErrorKind::TooLarge => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), odradek_disk::DiskError> {

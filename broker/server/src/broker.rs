@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The broker as requests meet it: identity, image, replicas, coordinators, controller, budgets. It must not know the
 //! wire protocol. How an image is taken over stands in `broker/taking_over.rs`.
+mod lost_leaders;
 mod newest_image;
 mod taking_over;
 
@@ -36,6 +37,7 @@ use crate::replicas::Replicas;
 use crate::replication::{ControllerOf, IsrChanges, ReplicaSource, Replication};
 use crate::settings::BrokerSettings;
 
+pub(crate) use self::lost_leaders::LeadersOf;
 use self::newest_image::NewestImage;
 
 /// Topics being created because somebody asked for them, at most: a client that asks for random names must not queue

@@ -8,6 +8,7 @@
 //! It must not know what is asked, nor who is the controller: `controller_client` and the fetchers do.
 mod controller_client;
 mod lane;
+mod losses;
 mod quorum_lane;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +22,7 @@ use odradek_model::{BrokerId, ClusterId, DirectoryId};
 use odradek_wire::client::ClientError;
 use odradek_wire::{ErrorCode, frame};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use odradek_wire::private::PeerRequest;
@@ -32,6 +34,7 @@ pub use crate::private::authentication::{ClusterSecret, ClusterSecretError, Iden
 pub use crate::private::commands::Impossible;
 pub use controller_client::{ControllerClient, ControllerClientError, Forwarded};
 use lane::{Address, LaneConnection};
+use losses::Losses;
 use quorum_lane::Outbox;
 
 /// What travels on a connection of its own.
@@ -143,6 +146,7 @@ pub struct Peers {
     random: Arc<dyn Random>,
     runtime: Handle,
     on_loss: OnLoss,
+    losses: Losses,
     warnings: WarningGate,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
@@ -170,6 +174,7 @@ impl Peers {
             random: settings.random,
             runtime: settings.runtime,
             on_loss: settings.on_loss,
+            losses: Losses::default(),
             warnings: WarningGate::default(),
             this: Weak::clone(this),
             outboxes: Mutex::default(),
@@ -226,6 +231,7 @@ impl Peers {
 
     /// Ends the connections to a broker that is gone for good, each after its present request.
     pub fn close(&self, broker: BrokerId) {
+        self.losses.forget(broker);
         self.lock_lanes().retain(|(id, _), _| *id != broker);
         if let Some(outbox) = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&broker) {
             outbox.close();
@@ -271,8 +277,24 @@ impl Peers {
 
     fn tell_if_lost(&self, broker: BrokerId, error: &ClientError) {
         if lane::is_loss(error) {
-            (self.on_loss)(broker);
+            self.lost(broker);
         }
+    }
+
+    fn lost(&self, broker: BrokerId) {
+        self.losses.lost(broker, Instant::now());
+        (self.on_loss)(broker);
+    }
+
+    /// Brokers to which connections were refused or reset, for the first time after that moment, and when; none that was
+    /// reached since.
+    pub(crate) fn lost_since(&self, moment: Instant) -> Vec<(BrokerId, Instant)> {
+        self.losses.since(moment)
+    }
+
+    /// Changes when a broker is lost or reached again.
+    pub(crate) fn losses(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.losses.changes()
     }
 }
 

@@ -56,6 +56,7 @@ impl Emphasis {
 
 /// See the module. Chances are per mille.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not, whatever the others")]
 pub struct Profile {
     /// What it dwells on.
     pub emphasis: Emphasis,

@@ -11,8 +11,8 @@ use odradek_wire::messages::{
     MetadataResponseTopic,
 };
 
-use crate::broker::Broker;
-use crate::dispatch::{Answer, Call};
+use crate::broker::{Broker, LeadersOf};
+use crate::dispatch::{Answer, Answered, Call};
 
 /// Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs: everybody may do everything as long
 /// as there are no ACLs (bits are `AclOperation` codes, KIP-430).
@@ -21,9 +21,36 @@ pub(super) const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 <
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataRequest) -> Answer<MetadataResponse> {
-    let version = call.version;
+    let (version, listener) = (call.version, Arc::clone(&call.peer.listener));
+    let leaders = leaders_of(&request, version);
+    if !broker.awaits_leaders(&leaders) {
+        return Answer::now(answer(broker, version, &listener, request));
+    }
+    // The client asks as it has just lost a leader, which this broker has lost too. Of what is still the old leader
+    // librdkafka would ask again only a second later.
+    let (broker, stopping) = (Arc::clone(broker), call.peer.stopping.clone());
+    Answer::later(async move {
+        tokio::select! {
+            () = broker.leaders_known(&leaders) => {}
+            () = stopping.cancelled() => {}
+        }
+        Answered::from(answer(&broker, version, &listener, request))
+    })
+}
+
+fn leaders_of(request: &MetadataRequest, version: i16) -> LeadersOf {
+    match &request.topics {
+        Some(topics) if version > 0 || !topics.is_empty() => {
+            let names = topics.iter().filter_map(|topic| topic.name.as_deref().map(Into::into)).collect();
+            let ids = topics.iter().filter(|topic| !topic.topic_id.is_nil()).map(|topic| TopicId(topic.topic_id));
+            LeadersOf::Topics { names, ids: ids.collect() }
+        }
+        _ => LeadersOf::All,
+    }
+}
+
+fn answer(broker: &Arc<Broker>, version: i16, listener: &str, request: MetadataRequest) -> MetadataResponse {
     let image = broker.image();
-    let listener = &*call.peer.listener;
     let mut response = MetadataResponse {
         cluster_id: Some(broker.cluster_id.as_str().into()),
         // As in Kafka a live broker that forwards: this one.
@@ -43,7 +70,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataReq
     }
     // No list is all topics; in version 0 so is an empty one (rule 36).
     let wanted = request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty());
-    let view = View { broker, image: &image, call };
+    let view = View { broker, image: &image, version, listener };
     match wanted {
         None => response.topics = image.topics().map(|topic| view.topic(topic)).collect(),
         // Versions 10 and 11 have the fields of 12 but not their meaning: the whole request is refused.
@@ -81,7 +108,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataReq
     if (8..=10).contains(&version) && request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
-    Answer::now(response)
+    response
 }
 
 fn refuse(topic: &MetadataRequestTopic) -> MetadataResponseTopic {
@@ -96,18 +123,19 @@ fn refuse(topic: &MetadataRequestTopic) -> MetadataResponseTopic {
 struct View<'a> {
     broker: &'a Arc<Broker>,
     image: &'a Image,
-    call: &'a Call<'a>,
+    version: i16,
+    listener: &'a str,
 }
 
 impl View<'_> {
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
         let partitions = topic.partitions.iter().enumerate().map(|(index, partition)| {
             let alive = partition.leader.and_then(|id| self.image.broker(id)).filter(|leader| !leader.fenced);
-            let reachable = |leader: &&BrokerImage| self.broker.endpoint(leader, &self.call.peer.listener).is_some();
+            let reachable = |leader: &&BrokerImage| self.broker.endpoint(leader, self.listener).is_some();
             let leader = alive.map(|leader| &**leader).filter(reachable);
             let code = match (alive, leader) {
                 (_, Some(_)) => ErrorCode::None,
-                (Some(_), None) if self.call.version >= 6 => ErrorCode::ListenerNotFound,
+                (Some(_), None) if self.version >= 6 => ErrorCode::ListenerNotFound,
                 _ => ErrorCode::LeaderNotAvailable,
             };
             let offline = |id: &&odradek_model::BrokerId| self.image.broker(**id).is_none_or(|b| b.fenced);

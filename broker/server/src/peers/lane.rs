@@ -116,6 +116,7 @@ pub(super) async fn introduce(peers: &Peers, to: BrokerId, address: &Address) ->
     if !peers.identity().is_accepted_by(&request, &answer.proof) {
         return Err(PeerError::Impostor(to));
     }
+    peers.losses.reached(to);
     Ok(connection)
 }
 

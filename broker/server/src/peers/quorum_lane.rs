@@ -195,7 +195,7 @@ async fn end_of(stream: &TcpStream) -> io::Error {
 impl Peers {
     fn tell_of_io(&self, broker: BrokerId, error: &io::Error) {
         if is_io_loss(error) {
-            (self.on_loss)(broker);
+            self.lost(broker);
         }
     }
 }

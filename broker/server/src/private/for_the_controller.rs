@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an introduced broker asks the controller. A broker speaks for itself only, but may ask about any. It must not know what is decided.
+//! What an introduced broker asks the controller. A broker speaks for itself only, but may ask about any. It must not
+//! know what is decided.
 use std::future::Future;
 use std::sync::Arc;
 

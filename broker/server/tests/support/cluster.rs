@@ -39,7 +39,12 @@ fn alone() -> Arc<Peers> {
 impl Cluster {
     /// Brokers 0 to `brokers` - 1, unfenced.
     pub(crate) fn new(brokers: i32) -> Self {
-        let cluster = Self::at_level(REPLICATION_FEATURE_LEVEL);
+        Self::with_peers(brokers, alone())
+    }
+
+    /// As [`Self::new`], with connections to the other brokers.
+    pub(crate) fn with_peers(brokers: i32, peers: Arc<Peers>) -> Self {
+        let cluster = Self::of(REPLICATION_FEATURE_LEVEL, peers);
         for id in 0..brokers {
             cluster.join(id);
         }
@@ -48,6 +53,10 @@ impl Cluster {
 
     /// Without brokers.
     pub(crate) fn at_level(level: u32) -> Self {
+        Self::of(level, alone())
+    }
+
+    fn of(level: u32, peers: Arc<Peers>) -> Self {
         let (handle, inbox) = channel();
         inbox.show(ControllerStatus {
             epoch: EPOCH,
@@ -56,7 +65,7 @@ impl Cluster {
             ..ControllerStatus::default()
         });
         let folder = Folder::new();
-        let broker = folder.broker_with(0, SetClock::new(), handle, alone());
+        let broker = folder.broker_with(0, SetClock::new(), handle, peers);
         let mut image = Image::empty();
         let cluster_record = ClusterRecord { cluster_id: "test".to_owned() }.into();
         for record in [cluster_record, FeatureLevelRecord { level }.into()] {

@@ -281,7 +281,7 @@ impl Process {
                 self.answer(from, call, Answer::Admin(reply));
             }
             (Some(Purpose::Confirmed(question)), Answer::Leaderships(epochs)) => {
-                self.confirmed(&question, Some(&epochs))
+                self.confirmed(&question, Some(&epochs));
             }
             (Some(Purpose::Fetched(fetched)), answer) => self.leader_answered(call, Some(fetched), answer),
             // Late answers go to those whom they concern all the same: they have to know them for what they are.

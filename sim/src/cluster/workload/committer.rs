@@ -91,28 +91,25 @@ impl Committer {
             return;
         };
         let group_id: Arc<str> = self.group.as_str().into();
-        let (asked, request) = match self.wanted {
-            Some(offset) => {
-                outs.push(ClientOut::Noted(Noted::CommitTried { offset }));
-                let partition = PartitionCommit { partition: 0, offset, leader_epoch: -1, metadata: None };
-                let topic = TopicCommit { topic: TOPIC.into(), topic_id: TopicId::ZERO, partitions: vec![partition] };
-                let commit = OffsetCommit {
-                    group_id,
-                    generation_id: -1,
-                    member_id: "".into(),
-                    group_instance_id: None,
-                    retention_time_ms: -1,
-                    knows_group_id_not_found: true,
-                    topics: vec![topic],
-                };
-                (Asked::Commit(offset), GroupRequest::Commit(commit))
-            }
-            None => {
-                let topic = TopicFetch { topic: TOPIC.into(), topic_id: TopicId::ZERO, partitions: vec![0] };
-                let require_stable = self.knowledge.random.per_mille(500);
-                let fetch = OffsetFetch { group_id, topics: Some(vec![topic]), require_stable };
-                (Asked::Fetch, GroupRequest::Fetch(fetch))
-            }
+        let (asked, request) = if let Some(offset) = self.wanted {
+            outs.push(ClientOut::Noted(Noted::CommitTried { offset }));
+            let partition = PartitionCommit { partition: 0, offset, leader_epoch: -1, metadata: None };
+            let topic = TopicCommit { topic: TOPIC.into(), topic_id: TopicId::ZERO, partitions: vec![partition] };
+            let commit = OffsetCommit {
+                group_id,
+                generation_id: -1,
+                member_id: "".into(),
+                group_instance_id: None,
+                retention_time_ms: -1,
+                knows_group_id_not_found: true,
+                topics: vec![topic],
+            };
+            (Asked::Commit(offset), GroupRequest::Commit(commit))
+        } else {
+            let topic = TopicFetch { topic: TOPIC.into(), topic_id: TopicId::ZERO, partitions: vec![0] };
+            let require_stable = self.knowledge.random.per_mille(500);
+            let fetch = OffsetFetch { group_id, topics: Some(vec![topic]), require_stable };
+            (Asked::Fetch, GroupRequest::Fetch(fetch))
         };
         let call = self.knowledge.call(coordinator, Request::Group(self.group.clone(), request), outs);
         self.asked = Some((call, key, asked));
