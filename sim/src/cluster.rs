@@ -19,7 +19,8 @@
 //! Losses beyond that (of power in every profile, of folders in [`Emphasis::Beyond`]) may leave a partition of several
 //! replicas without a leader, so that the loss is seen; whoever leads it must have everything all the same. A sole replica
 //! that does not force its records leads again with what it has after a loss of power, and never after that of its folder.
-//! A folder is only lost while another voter has the metadata. Bits are not turned here.
+//! A folder is only lost while another voter has the metadata, and the Lease is not one that was rolled back and that
+//! nobody has repaired yet: to repair it without a controller takes every voter's word. Bits are not turned here.
 //!
 //! What is not the product's: `process.rs` and its parts join the machines as the runtime and the server join them,
 //! because those hang on tasks and sockets (what an image asks of replicas, who fetches what, and what the controller's

@@ -309,11 +309,13 @@ impl Faults {
         }
     }
 
-    /// A folder is lost only while every voter is there that anybody knows, and another one has what it had of the
-    /// metadata. If partitions are to survive it, it waits for a whole cluster as a loss of power does.
+    /// A folder is lost only while every voter is there that anybody knows, another one has what it had of the metadata,
+    /// and nobody needs the word of all of them, as whoever repairs a fallen Lease does. If partitions are to survive it,
+    /// it waits for a whole cluster as a loss of power does.
     fn empty_folder(&mut self, world: &mut World, id: usize, attempts: u32) {
         let lost = world.machines[id].voter;
-        let bearable = world.settled_voters().is_some_and(|voters| voters.len() > 1 || !voters.contains(&lost));
+        let bearable = world.is_lease_newest()
+            && world.settled_voters().is_some_and(|voters| voters.len() > 1 || !voters.contains(&lost));
         if bearable && world.may_lose_power(id) {
             world.tally.note(Happening::FolderEmptied);
             self.quiet_until = world.now + ALONE_MS;
@@ -400,13 +402,7 @@ impl Faults {
         // Of earlier voters some may be gone for good: then only an administrator's word helps.
         let same_voters = world.random.per_mille(600) || world.has_lost_voters();
         let steps = world.random.between(1, 6) as usize;
-        if world.lease.roll_back(steps, same_voters).is_some() {
-            world.tell(|| "Lease rolled back".to_owned());
-            world.tally.note(Happening::LeaseRolledBack);
-            if let Some(view) = world.lease.read() {
-                world.let_watches_see(&view);
-            }
-        }
+        world.roll_lease_back(steps, same_voters);
     }
 
     /// Everything is mended.

@@ -120,8 +120,14 @@ pub(super) enum Shown {
     /// It was told that a proposal was surely refused.
     Refused(ReplicaKey, IsrChange),
     Leads,
-    /// Retention has let go what was below.
-    LogStartRaised(ReplicaKey),
+    /// Retention lets the log begin later.
+    LogStartRaised {
+        key: ReplicaKey,
+        /// Nothing from here on was let go.
+        start: Offset,
+        /// Bytes that are left; `None` if it failed in between.
+        left: Option<u64>,
+    },
 }
 
 impl Shown {
@@ -134,7 +140,9 @@ impl Shown {
                 format!("proposes {in_sync:?} for {} of {}", key.partition, key.topic)
             }
             Self::Refused(key, _) => format!("is refused for {} of {}", key.partition, key.topic),
-            Self::LogStartRaised(key) => format!("drops the beginning of {} of {}", key.partition, key.topic),
+            Self::LogStartRaised { key, start, left } => {
+                format!("drops what is below {start} of {} of {}, and keeps {left:?} bytes", key.partition, key.topic)
+            }
             Self::Leads => "decides about the metadata".to_owned(),
         }
     }

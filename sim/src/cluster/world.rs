@@ -14,7 +14,7 @@ use odradek_coordination::quorum::{self, LeaseCall};
 use odradek_coordination::{LeaseChange, LeaseView, Voter};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
 use odradek_metadata::{Image, MetadataLog, Probe};
-use odradek_model::{BrokerId, DirectoryId};
+use odradek_model::{BrokerId, ControllerEpoch, DirectoryId, Offset};
 use odradek_partition::Acks;
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use super::folder::{DATA, METADATA};
 use super::message::{CallId, Endpoint, Message, Request};
 use super::oracle::{Oracle, Violation};
 use super::process::{Exit, Identity, Input, Out, Process, Shown};
-use super::profile::Profile;
+use super::profile::{Profile, RETENTION};
 use super::tally::{Happening, Tally};
 use super::workload::{Administrator, Client, ClientOut, Noted};
 use crate::Random;
@@ -142,6 +142,8 @@ pub(super) struct World {
     /// Links that carry nothing, from and to.
     pub(super) cut: BTreeSet<(Endpoint, Endpoint)>,
     pub(super) lease_away: bool,
+    /// The highest epoch of the Lease before it was rolled back, if it ever was.
+    pub(super) lease_fell_from: ControllerEpoch,
     /// Whether the Lease API refuses most calls, as there are too many.
     pub(super) lease_throttled: bool,
     /// Brokers that cannot reach the Lease API.
@@ -177,6 +179,7 @@ impl World {
             oracle: Oracle::default(),
             cut: BTreeSet::new(),
             lease_away: false,
+            lease_fell_from: -1,
             lease_throttled: false,
             lease_cut: BTreeSet::new(),
             healed: false,
@@ -429,8 +432,13 @@ impl World {
         let Some(process) = &mut self.machines[id].process else { return };
         let outs = process.handle(now, input);
         if self.machines[id].disk.is_crashed() {
-            // Nobody hears of what it was about to do.
+            // Nobody hears of what it was about to do, but checkers of what it has done.
             self.tally.note(Happening::CrashInACall);
+            for out in outs {
+                if let Out::Shown(Shown::LogStartRaised { key, start, left }) = out {
+                    self.log_start_raised(key, start, left);
+                }
+            }
             self.ended_badly(id, "its disk crashed");
             return;
         }
@@ -480,13 +488,23 @@ impl World {
                         self.tell_changes(&before);
                     }
                 }
-                if matches!(shown, Shown::LogStartRaised(_)) {
-                    self.tally.note(Happening::LogStartRaised);
+                if let Shown::LogStartRaised { key, start, left } = shown {
+                    self.log_start_raised(key, start, left);
                 }
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);
             }
         }
+    }
+
+    fn log_start_raised(&mut self, key: ReplicaKey, start: Offset, left: Option<u64>) {
+        if left.is_some() {
+            self.tally.note(Happening::LogStartRaised);
+        }
+        let topic = self.newest_image.topic_by_id(key.topic);
+        let kept = topic.and_then(|topic| topic.overrides.get(RETENTION)?.parse().ok());
+        let outcome = self.oracle.records.log_start_raised(key, start, (left, kept));
+        self.check(outcome);
     }
 
     /// Partitions that come into the hands of a machine that has lost power, before the controller knows of it, may lose

@@ -191,9 +191,16 @@ impl Process {
             let Some(replica) = self.replicas.get_mut(&key) else { continue };
             let before = replica.partition.log_start_offset();
             // What fails is tried again, unless the log is in doubt.
-            let _ = replica.partition.maintain(wall_ms);
-            if replica.partition.log_start_offset() > before {
-                self.out.push(Out::Shown(Shown::LogStartRaised(key)));
+            let failed = replica.partition.maintain(wall_ms).is_err();
+            let partition = &replica.partition;
+            let (start, left) = if failed {
+                // What it did is not certain, but nothing goes that is not committed.
+                (partition.high_watermark(), None)
+            } else {
+                (partition.log_start_offset(), Some(partition.size_bytes()))
+            };
+            if start > before {
+                self.out.push(Out::Shown(Shown::LogStartRaised { key, start, left }));
             }
             self.check_log(key);
         }
