@@ -19,6 +19,9 @@ pub(crate) const TOPIC_SETTINGS: [(&str, &str); 1] = [("min.insync.replicas", "2
 /// The longest until replicas that were away are in sync again; ten thousand of Apache Kafka take a while.
 const IN_SYNC_LIMIT: Duration = Duration::from_mins(3);
 
+/// The longest until clients are told of the preferred leaders.
+const BALANCE_LIMIT: Duration = Duration::from_secs(30);
+
 /// Three brokers of the flavor, started anew.
 fn start(flavor: Flavor) -> Result<Nodes> {
     Nodes::start(flavor, NodesPlan::default())
@@ -39,10 +42,23 @@ fn bring_back(nodes: &mut Nodes, id: i32) -> Result<()> {
     Ok(())
 }
 
+/// Lets each partition be led by its preferred replica, so that every event meets the same leaders; all brokers are there.
+fn balance(nodes: &Nodes, topic: &str) -> Result<()> {
+    let watch = Watch::new(&nodes.bootstrap())?;
+    let deadline = Instant::now() + BALANCE_LIMIT;
+    nodes.elect_preferred_leaders()?;
+    while !watch.partitions(topic)?.iter().all(|partition| partition.leader == partition.preferred) {
+        ensure!(Instant::now() < deadline, "not all partitions have their preferred leaders within {BALANCE_LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// One partition as the metadata shows it.
 #[derive(Clone, Debug)]
 struct PartitionState {
     leader: i32,
+    preferred: i32,
     in_sync: Vec<i32>,
 }
 
@@ -64,6 +80,7 @@ impl Watch {
         partitions.sort_by_key(|partition| partition.id());
         let state = |partition: &&rdkafka::metadata::MetadataPartition| PartitionState {
             leader: partition.leader(),
+            preferred: partition.replicas().first().copied().unwrap_or(-1),
             in_sync: partition.isr().to_vec(),
         };
         Ok(partitions.iter().map(state).collect())

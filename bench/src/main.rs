@@ -50,6 +50,7 @@ Examples:
   make bench ARGS='--only failover,catch-up'    some parts
   make bench ARGS=--quick                       one small run of each: whether it works, not how fast it is
   make bench ARGS='--only single --runs 9'      more runs, for a machine that is not quiet
+  make bench ARGS='--only failover --alone'     Odradek's figures without Apache Kafka's, in a minute
   make bench ARGS='--output json' >bench.json   every single figure, for a program
   make bench ARGS=--check                       the exit code says whether all goals are met
 
@@ -74,6 +75,10 @@ struct Arguments {
     /// Megabytes (10^6 bytes) that the part `single` writes and reads back in each run [default: 2000, with --quick 200].
     #[arg(long)]
     megabytes: Option<u32>,
+    /// Measure Odradek alone in the parts `failover` and `partitions`, which take Apache Kafka minutes: for whoever works on
+    /// it. There is nothing to compare with then.
+    #[arg(long)]
+    alone: bool,
     /// Fail when a goal is not met.
     #[arg(long)]
     check: bool,
@@ -92,7 +97,10 @@ impl Arguments {
         let quick = self.quick;
         Ok(match part {
             Part::Failover => {
-                let plan = failover::Plan::new(quick);
+                let mut plan = failover::Plan::new(quick);
+                if self.alone {
+                    (plan.kafka_kills, plan.kafka_stops) = (0, 0);
+                }
                 (failover::settings(&plan), failover::measure(&plan)?)
             }
             Part::Replication => {
@@ -105,8 +113,11 @@ impl Arguments {
                 (catch_up::settings(&plan), catch_up::measure(&plan)?)
             }
             Part::Partitions => {
-                let plan = partitions::Plan::new(quick);
-                (partitions::settings(&plan), partitions::measure(&plan)?)
+                let mut plan = partitions::Plan::new(quick);
+                if self.alone {
+                    plan.kafka_kills = 0;
+                }
+                partitions::measure(&plan)?
             }
             Part::Simulation => simulation::measure(quick)?,
             Part::Single => {

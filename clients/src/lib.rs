@@ -19,6 +19,7 @@
 mod apache_kafka;
 mod binary;
 mod broker;
+mod by_hand;
 mod cluster;
 pub mod history;
 mod jars;

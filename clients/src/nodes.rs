@@ -7,7 +7,7 @@ use crate::broker::Flavor;
 use crate::ports::free_ports;
 use crate::process::{ProcessUsage, wait_with_deadline};
 use crate::workload::Random;
-use crate::{apache_kafka, binary, native};
+use crate::{apache_kafka, binary, by_hand, native};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -26,6 +26,8 @@ const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// The longest until a cluster names its active controller; Apache Kafka's election may take some rounds.
 const CONTROLLER_LIMIT: Duration = Duration::from_mins(1);
+/// The longest that the election of preferred leaders may take.
+const ELECTION_LIMIT: Duration = Duration::from_secs(30);
 const RACKS: [&str; 3] = ["a", "b", "c"];
 
 /// What a cluster consists of, beyond its flavor.
@@ -421,10 +423,20 @@ impl Nodes {
             let node = self.node(*id).ok()?;
             let named = match self.flavor {
                 Flavor::Odradek => is_active_controller(loopback(node.http_port)).ok()?.then_some(*id),
-                Flavor::ApacheKafka => apache_kafka::active_controller(loopback(node.port)).ok()?,
+                Flavor::ApacheKafka => by_hand::active_controller(loopback(node.port)).ok()?,
             };
             named.filter(|id| running.contains(id))
         })
+    }
+
+    /// Lets every partition be led by its preferred replica again; all nodes have to run and be in sync.
+    ///
+    /// # Errors
+    /// No node answers, or the cluster refuses it for a partition.
+    pub fn elect_preferred_leaders(&self) -> Result<()> {
+        let node = self.members.iter().find(|node| node.process.is_some()).context("no node runs")?;
+        by_hand::elect_preferred_leaders(loopback(node.port), ELECTION_LIMIT)?;
+        Ok(())
     }
 
     /// Waits until clients are told that every replica of every partition is in sync, at most `limit`; gives back how

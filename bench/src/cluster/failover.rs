@@ -2,7 +2,7 @@
 //! Brokers that die and brokers that stop, while a producer writes to every partition: how long the worst partition goes
 //! without an acknowledgement.
 
-use super::{Watch, bring_back, create, start};
+use super::{Watch, balance, bring_back, create, start};
 use crate::figures::{Goal, Measure};
 use crate::say;
 use crate::steady::{self, Rhythm, SteadyProducer, Window};
@@ -73,7 +73,7 @@ pub(crate) fn settings(plan: &Plan) -> Vec<String> {
     vec![format!(
         "failover: {PARTITIONS} partitions of 3 replicas, min.insync.replicas=2; a record of {VALUE_BYTES} bytes to each \
          every {} ms with acks=all {}; a gap is the longest time that any of the partitions went without an \
-         acknowledgement; kills of each kind: {} of Odradek's brokers, {} of Apache Kafka's; clean stops of each broker: \
+         acknowledgement; each event meets the preferred leaders; kills of each kind: {} of Odradek's brokers, {} of Apache Kafka's; clean stops of each broker: \
          {} and {}",
         (INTERVAL * PARTITIONS as u32).as_millis(),
         client.join(" "),
@@ -114,6 +114,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Measure>> {
 }
 
 fn one(flavor: Flavor, kills: u32, stops: u32) -> Result<Gaps> {
+    if kills + stops == 0 {
+        return Ok(Gaps::default());
+    }
     let mut nodes = start(flavor)?;
     create(&nodes, TOPIC, PARTITIONS)?;
     let rhythm =
@@ -138,6 +141,7 @@ fn one(flavor: Flavor, kills: u32, stops: u32) -> Result<Gaps> {
 }
 
 fn kill_leader(nodes: &mut Nodes, producer: &SteadyProducer, gaps: &mut Gaps) -> Result<()> {
+    balance(nodes, TOPIC)?;
     std::thread::sleep(REST);
     let watch = Watch::new(&nodes.bootstrap())?;
     let controller = nodes.controller()?;
@@ -156,6 +160,7 @@ fn kill_leader(nodes: &mut Nodes, producer: &SteadyProducer, gaps: &mut Gaps) ->
 }
 
 fn kill_controller(nodes: &mut Nodes, producer: &SteadyProducer, gaps: &mut Gaps) -> Result<()> {
+    balance(nodes, TOPIC)?;
     std::thread::sleep(REST);
     let watch = Watch::new(&nodes.bootstrap())?;
     let victim = nodes.controller()?;
@@ -207,6 +212,7 @@ fn watch_failover(watch: &Watch, producer: &SteadyProducer, victim: i32, deadlin
 }
 
 fn stop(nodes: &mut Nodes, producer: &SteadyProducer, id: i32, gaps: &mut Gaps) -> Result<()> {
+    balance(nodes, TOPIC)?;
     std::thread::sleep(REST);
     let watch = Watch::new(&nodes.bootstrap())?;
     let led = watch.partitions(TOPIC)?.iter().filter(|partition| partition.leader == id).count();

@@ -15,6 +15,9 @@ pub struct GroupSettings {
     pub max_size: usize,
     /// `offset.metadata.max.bytes`: longest metadata of a committed offset, in UTF-16 units as Kafka counts it.
     pub offset_metadata_max_size: usize,
+    /// `offsets.commit.timeout.ms`: how long a commit waits for the replicas of the journal. After that it is answered
+    /// "not available", though it may still be committed, as in Kafka.
+    pub offsets_commit_timeout_ms: i64,
     /// `offsets.retention.minutes`, in milliseconds: how long an offset outlives its group or subscription.
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`: how often expired offsets are looked for.
@@ -32,6 +35,7 @@ impl Default for GroupSettings {
             initial_rebalance_delay_ms: 3_000,
             max_size: i32::MAX as usize,
             offset_metadata_max_size: 4096,
+            offsets_commit_timeout_ms: 5_000,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             offsets_retention_check_interval_ms: 600_000,
             new_member_join_timeout_ms: 5 * 60_000,

@@ -46,7 +46,12 @@ pub enum Asked {
     /// Answered.
     Ready(Box<Result<Response, GroupError>>),
     /// To be answered.
-    Waiting(oneshot::Receiver<Response>),
+    Waiting {
+        /// Brings the answer.
+        answer: oneshot::Receiver<Response>,
+        /// How long it may take until it is [`GroupError::CoordinatorNotAvailable`]; `None` as long as it wants.
+        longest: Option<Duration>,
+    },
 }
 
 impl Asked {
@@ -62,7 +67,7 @@ impl Asked {
     pub fn take_ready(self) -> Result<Response, GroupError> {
         match self {
             Self::Ready(outcome) => *outcome,
-            Self::Waiting(_) => panic!("asked for an answer that is not there"),
+            Self::Waiting { .. } => panic!("asked for an answer that is not there"),
         }
     }
 
@@ -70,8 +75,17 @@ impl Asked {
     pub async fn wait(self) -> Result<Response, GroupError> {
         match self {
             Self::Ready(outcome) => *outcome,
-            // The coordinator went away with the request.
-            Self::Waiting(receiver) => receiver.await.map_err(|_| GroupError::NotCoordinator),
+            Self::Waiting { answer, longest } => {
+                let answer = match longest {
+                    None => answer.await,
+                    Some(longest) => {
+                        let in_time = tokio::time::timeout(longest, answer).await;
+                        in_time.map_err(|_| GroupError::CoordinatorNotAvailable)?
+                    }
+                };
+                // The coordinator went away with the request.
+                answer.map_err(|_| GroupError::NotCoordinator)
+            }
         }
     }
 }
@@ -142,19 +156,27 @@ impl Coordinators {
             return Asked::Ready(Box::new(Err(GroupError::NotCoordinator)));
         };
         let token = RequestToken(self.next_token.fetch_add(1, Ordering::Relaxed));
-        let (sender, mut receiver) = oneshot::channel();
+        let longest = self.longest_wait(&request);
+        let (sender, mut answer) = oneshot::channel();
         let mut state = coordinator.lock();
         state.waiting.insert(token, sender);
         let Some(request) = self.hold_back(&coordinator, &mut state, token, request) else {
-            return Asked::Waiting(receiver);
+            return Asked::Waiting { answer, longest };
         };
         let effects = state.machine.handle(token, request, self.clock.now_ms());
         self.carry_out(&coordinator, &mut state, effects);
         drop(state);
-        match receiver.try_recv() {
+        match answer.try_recv() {
             Ok(response) => Asked::Ready(Box::new(Ok(response))),
-            Err(_) => Asked::Waiting(receiver),
+            Err(_) => Asked::Waiting { answer, longest },
         }
+    }
+
+    /// What waits for nothing but the journal gets its time for a write; it may be committed later all the same, as in
+    /// Kafka. The others wait for members too, which have timers of their own.
+    fn longest_wait(&self, request: &Request) -> Option<Duration> {
+        let is_write = matches!(request, Request::Commit(_) | Request::Leave(_));
+        is_write.then(|| Duration::from_millis(self.settings.offsets_commit_timeout_ms.max(0) as u64))
     }
 
     fn coordinator_of(&self, group_id: &str) -> Option<Arc<Coordinator>> {
@@ -172,7 +194,9 @@ impl Coordinators {
     ) -> Answer<T> {
         match self.start(group_id, request) {
             Asked::Ready(outcome) => Answer::now(respond(*outcome)),
-            waiting @ Asked::Waiting(_) => Answer::later(async move { Answered::from(respond(waiting.wait().await)) }),
+            waiting @ Asked::Waiting { .. } => {
+                Answer::later(async move { Answered::from(respond(waiting.wait().await)) })
+            }
         }
     }
 

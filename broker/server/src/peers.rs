@@ -9,6 +9,7 @@
 mod controller_client;
 mod lane;
 mod losses;
+mod pulse;
 mod quorum_lane;
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +36,7 @@ pub use crate::private::commands::Impossible;
 pub use controller_client::{ControllerClient, ControllerClientError, Forwarded};
 use lane::{Address, LaneConnection};
 use losses::Losses;
+use pulse::Pulses;
 use quorum_lane::Outbox;
 
 /// What travels on a connection of its own.
@@ -48,6 +50,8 @@ pub enum Lane {
     Control,
     /// A leader's questions whether it still leads.
     Leadership,
+    /// Whether the other process lives.
+    Pulse,
     /// An administrator's questions, which delay nothing of the brokers' own.
     Question,
     /// Clients' requests that the controller answers.
@@ -68,6 +72,7 @@ impl Lane {
             | Self::Heartbeat
             | Self::Control
             | Self::Leadership
+            | Self::Pulse
             | Self::Question
             | Self::Forwarding(_) => frame::MAX_REQUEST_SIZE,
         }
@@ -147,6 +152,7 @@ pub struct Peers {
     runtime: Handle,
     on_loss: OnLoss,
     losses: Losses,
+    pulses: Pulses,
     warnings: WarningGate,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
@@ -175,6 +181,7 @@ impl Peers {
             runtime: settings.runtime,
             on_loss: settings.on_loss,
             losses: Losses::default(),
+            pulses: Pulses::default(),
             warnings: WarningGate::default(),
             this: Weak::clone(this),
             outboxes: Mutex::default(),
@@ -232,6 +239,7 @@ impl Peers {
     /// Ends the connections to a broker that is gone for good, each after its present request.
     pub fn close(&self, broker: BrokerId) {
         self.losses.forget(broker);
+        self.pulses.forget(broker);
         self.lock_lanes().retain(|(id, _), _| *id != broker);
         if let Some(outbox) = self.outboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(&broker) {
             outbox.close();
@@ -290,6 +298,12 @@ impl Peers {
     /// reached since.
     pub(crate) fn lost_since(&self, moment: Instant) -> Vec<(BrokerId, Instant)> {
         self.losses.since(moment)
+    }
+
+    /// Says that the cluster decided nothing about a lost broker for as long as anybody waits for it. Its losses are not
+    /// told by [`Self::lost_since`] for a while.
+    pub(crate) fn lost_in_vain(&self, broker: BrokerId) {
+        self.losses.in_vain(broker, Instant::now());
     }
 
     /// Changes when a broker is lost or reached again.

@@ -88,6 +88,13 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = &[
     int("num.partitions", "1", 1, 10_000, "Partitions of a topic created without a number."),
     int("num.replica.fetchers", "1", 1, 64, "Connections to each leader on which its partitions are fetched."),
     int("offset.metadata.max.bytes", "4096", 0, INT, "Longest metadata of a committed offset."),
+    int(
+        "offsets.commit.timeout.ms",
+        "5000",
+        1,
+        INT,
+        "How long a commit of offsets waits for the replicas of its journal.",
+    ),
     long("offsets.retention.check.interval.ms", "600000", 1, "Time between looks for expired offsets."),
     int("offsets.retention.minutes", "10080", 1, INT, "How long offsets outlive their group."),
     int("offsets.topic.num.partitions", "50", 1, 1000, "Partitions of __consumer_offsets when it is created."),
@@ -182,6 +189,7 @@ impl BrokerSettings {
             initial_rebalance_delay_ms: number("group.initial.rebalance.delay.ms") as i32,
             max_size: number("group.max.size") as usize,
             offset_metadata_max_size: number("offset.metadata.max.bytes") as usize,
+            offsets_commit_timeout_ms: number("offsets.commit.timeout.ms"),
             offsets_retention_ms: number("offsets.retention.minutes") * 60_000,
             offsets_retention_check_interval_ms: number("offsets.retention.check.interval.ms"),
             ..GroupSettings::default()

@@ -24,6 +24,7 @@ use support::cluster::Cluster;
 use support::{Counter, Folder, SetClock, decode, start, start_from};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -64,8 +65,7 @@ impl Survivor {
 
     /// A connection to the broker is refused.
     async fn loses(&self, broker: i32) {
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        self.finds(broker, nobody);
+        self.finds(broker, nobody().await);
         let asked = self.peers.call(BrokerId(broker), Lane::Control, &MetadataRequest::default(), PATIENCE).await;
         assert!(matches!(asked, Err(PeerError::Connect(_))), "{asked:?}");
     }
@@ -80,17 +80,24 @@ impl Survivor {
         start(&self.cluster.broker, &MetadataRequest { topics, ..MetadataRequest::default() }, VERSION)
     }
 
-    /// The leader in an answer that must come at once.
-    fn leader_at_once(&self, topic: &str) -> i32 {
-        match self.ask(Some(&[topic])) {
-            Started::Finished(finished) => leader(finished),
-            Started::Waiting(_) => panic!("the answer about {topic} waits"),
-        }
+    /// The leader in an answer that must not wait for a decision, and whether it came soon.
+    async fn leader_soon(&self, topic: &str) -> (i32, bool) {
+        let (leader, took) = awaited(self.ask(Some(&[topic]))).await;
+        (leader, took < LONGEST_WAIT / 4)
     }
 
-    fn waits(&self, topics: Option<&[&str]>) -> bool {
-        matches!(self.ask(topics), Started::Waiting(_))
+    /// Whether the answer waits for a decision.
+    async fn waits(started: Started) -> bool {
+        match started {
+            Started::Finished(_) => false,
+            Started::Waiting(waiting) => timeout(LONGEST_WAIT / 4, waiting).await.is_err(),
+        }
     }
+}
+
+/// Where connections are refused.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 fn leader(finished: Finished) -> i32 {
@@ -121,15 +128,16 @@ async fn sometimes(what: &str, attempt: impl AsyncFn() -> bool) {
 async fn metadata_names_the_leader_that_follows_a_lost_one() {
     sometimes("the next leader, before the wait is over", async || {
         let survivor = Survivor::start().await;
-        assert_eq!(survivor.leader_at_once("lost"), 1);
+        assert_eq!(survivor.leader_soon("lost").await.0, 1, "who cannot be asked is named");
         survivor.loses(1).await;
         let answers = [Some(&["lost"][..]), Some(&["lost", "own"]), None].map(|topics| survivor.ask(topics));
         let answers = answers.map(|answer| tokio::spawn(awaited(answer)));
         tokio::time::sleep(Duration::from_millis(20)).await;
         let any_early = answers.iter().any(tokio::task::JoinHandle::is_finished);
         survivor.cluster.set(1, BrokerState::Fenced);
-        assert_eq!(survivor.leader_at_once("lost"), 0, "nobody waits for what is decided");
-        let mut all_are_new = !any_early;
+        let (next_leader, soon) = survivor.leader_soon("lost").await;
+        assert_eq!(next_leader, 0);
+        let mut all_are_new = soon && !any_early;
         for answer in answers {
             let (next_leader, took) = answer.await.unwrap();
             all_are_new &= next_leader == 0 && took < LONGEST_WAIT;
@@ -139,24 +147,61 @@ async fn metadata_names_the_leader_that_follows_a_lost_one() {
     .await;
 }
 
+/// The client has lost the leader a moment before this broker has.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_question_itself_finds_out_that_a_leader_is_lost() {
+    sometimes("the next leader, before the wait is over", async || {
+        let survivor = Survivor::start().await;
+        survivor.finds(1, nobody().await);
+        let answer = tokio::spawn(awaited(survivor.ask(Some(&["lost"]))));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let is_early = answer.is_finished();
+        survivor.cluster.set(1, BrokerState::Fenced);
+        let (next_leader, took) = answer.await.unwrap();
+        !is_early && next_leader == 0 && took < LONGEST_WAIT
+    })
+    .await;
+}
+
+/// It is paused, or its network is broken: 100 ms, and once in a while only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_leader_is_named_and_left_alone() {
+    sometimes("100 ms, and then at once", async || {
+        let survivor = Survivor::start().await;
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        survivor.finds(1, silent.local_addr().unwrap());
+        let (old_leader, took) = awaited(survivor.ask(Some(&["lost"]))).await;
+        assert_eq!(old_leader, 1);
+        assert!(took >= Duration::from_millis(100), "{took:?}");
+        let (old_leader, soon) = survivor.leader_soon("lost").await;
+        assert_eq!(old_leader, 1);
+        soon && took < LONGEST_WAIT / 2
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_loss_has_nothing_to_do_with_is_answered_at_once() {
     sometimes("waits for a lost leader", async || {
         let survivor = Survivor::start().await;
         survivor.loses(2).await;
-        assert!(!survivor.waits(None), "who leads nothing is no leader lost");
+        let any_waits = Survivor::waits(survivor.ask(None)).await;
         survivor.loses(1).await;
         let by_id = |name: &str| {
             let topic_id = survivor.cluster.image().topic(name).unwrap().id.0;
-            let topics = vec![MetadataRequestTopic { name: None, topic_id, ..Default::default() }];
+            let topics = vec![MetadataRequestTopic { name: None, topic_id }];
             let request = MetadataRequest { topics: Some(topics), ..MetadataRequest::default() };
-            matches!(start(&survivor.cluster.broker, &request, VERSION), Started::Waiting(_))
+            start(&survivor.cluster.broker, &request, VERSION)
         };
-        assert_eq!(survivor.leader_at_once("own"), 0);
-        assert!(!survivor.waits(Some(&[])), "brokers alone");
-        assert!(!survivor.waits(Some(&["missing"])));
-        assert!(!by_id("own"));
-        survivor.waits(None) && survivor.waits(Some(&["own", "lost"])) && by_id("lost")
+        for answer in
+            [survivor.ask(Some(&["own"])), survivor.ask(Some(&[])), survivor.ask(Some(&["missing"])), by_id("own")]
+        {
+            assert!(matches!(answer, Started::Finished(_)), "it has nothing to do with others");
+        }
+        let waiting = [survivor.ask(None), survivor.ask(Some(&["own", "lost"])), by_id("lost")];
+        let waiting = waiting.map(|answer| tokio::spawn(awaited(answer)));
+        tokio::time::sleep(LONGEST_WAIT / 4).await;
+        !any_waits && waiting.iter().all(|answer| !answer.is_finished())
     })
     .await;
 }
@@ -169,11 +214,14 @@ async fn a_loss_that_nobody_else_sees_delays_metadata_once() {
         survivor.loses(1).await;
         let (old_leader, took) = awaited(survivor.ask(Some(&["lost"]))).await;
         assert_eq!(old_leader, 1);
+        let mut all_soon = true;
         for _ in 0..5 {
             survivor.loses(1).await;
-            assert_eq!(survivor.leader_at_once("lost"), 1);
+            let (old_leader, soon) = survivor.leader_soon("lost").await;
+            assert_eq!(old_leader, 1);
+            all_soon &= soon;
         }
-        took > LONGEST_WAIT / 2 && took < 2 * LONGEST_WAIT
+        all_soon && took > LONGEST_WAIT / 2 && took < 2 * LONGEST_WAIT
     })
     .await;
 }
@@ -204,7 +252,7 @@ async fn who_is_reached_again_was_not_lost() {
         let (done, accepted) = tokio::sync::oneshot::channel();
         survivor.peers.probe(BrokerId(1), Box::new(move |is_accepted| done.send(is_accepted).unwrap()));
         let accepted = accepted.await.unwrap();
-        assert_eq!(survivor.leader_at_once("lost"), 1);
+        assert_eq!(survivor.leader_soon("lost").await.0, 1);
         let (same_leader, took) = answer.await.unwrap();
         assert_eq!(same_leader, 1);
         accepted && waited && took < LONGEST_WAIT / 2

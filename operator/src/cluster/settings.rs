@@ -27,6 +27,7 @@ pub const BROKER_SETTINGS: &[&str] = &[
     "num.partitions",
     "num.replica.fetchers",
     "offset.metadata.max.bytes",
+    "offsets.commit.timeout.ms",
     "offsets.retention.check.interval.ms",
     "offsets.retention.minutes",
     "offsets.topic.num.partitions",

@@ -23,11 +23,10 @@ pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataRequest) -> Answer<MetadataResponse> {
     let (version, listener) = (call.version, Arc::clone(&call.peer.listener));
     let leaders = leaders_of(&request, version);
-    if !broker.awaits_leaders(&leaders) {
+    if !broker.are_led_elsewhere(&leaders) {
         return Answer::now(answer(broker, version, &listener, request));
     }
-    // The client asks as it has just lost a leader, which this broker has lost too. Of what is still the old leader
-    // librdkafka would ask again only a second later.
+    // The client may ask as it has just lost a leader.
     let (broker, stopping) = (Arc::clone(broker), call.peer.stopping.clone());
     Answer::later(async move {
         tokio::select! {

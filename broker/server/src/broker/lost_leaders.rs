@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Waits for the decision who leads instead of a broker that has just been lost. It must not know who asks.
 //!
-//! A client that loses the connection to a leader asks another broker within a millisecond who leads now, and the cluster
-//! needs some tens of milliseconds to decide. An answer in between names the old leader.
+//! A client that loses the connection to a leader asks another broker within a millisecond who leads now. That may be
+//! before the other broker has lost its own connections, as the kernel ends those of a killed process one after the
+//! other, and before the cluster has decided, which takes some tens of milliseconds. An answer in between names the old
+//! leader, and librdkafka asks again only a second later. So leaders are asked first whether they live, which costs one
+//! round trip that all share who ask at the same time, and the decision is waited for when one does not.
+use std::sync::Arc;
 use std::time::Duration;
 
-use odradek_metadata::{Image, TopicImage};
+use odradek_metadata::{BrokerImage, Image, TopicImage};
 use odradek_model::{BrokerId, TopicId};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Broker;
@@ -39,36 +44,53 @@ impl LeadersOf {
 }
 
 impl Broker {
-    /// Whether one of these leaders has just been lost, and it is not decided yet who leads instead.
-    pub(crate) fn awaits_leaders(&self, of: &LeadersOf) -> bool {
-        self.awaits_leaders_until(of).is_some()
+    /// Whether other brokers lead any of these.
+    pub(crate) fn are_led_elsewhere(&self, of: &LeadersOf) -> bool {
+        let image = self.image();
+        image.brokers().any(|broker| self.asks(&image, of, broker))
     }
 
-    /// Waits until that is decided, or the lost broker is reached again, or it takes too long.
+    /// Whether it is another broker that leads any of these, and is not known to be away.
+    fn asks(&self, image: &Image, of: &LeadersOf, broker: &BrokerImage) -> bool {
+        broker.id != self.id && !broker.fenced && image.leadership_count(broker.id) > 0 && of.include(image, broker.id)
+    }
+
+    /// Waits until the leaders have shown that they live, or, for one that has just been lost, until it is decided who
+    /// leads instead. Silent ones are not waited for longer than 100 ms, nor often.
     pub(crate) async fn leaders_known(&self, of: &LeadersOf) {
+        let image = self.image();
+        let mut asked = JoinSet::new();
+        for leader in image.brokers().filter(|broker| self.asks(&image, of, broker)).map(|broker| broker.id) {
+            let peers = Arc::clone(&self.peers);
+            asked.spawn(async move { peers.feel(leader).await });
+        }
+        asked.join_all().await;
         let (mut applied, mut losses) = (self.applied(), self.peers.losses());
-        while let Some(until) = self.awaits_leaders_until(of) {
+        loop {
+            let awaited = self.awaited_leaders(of);
+            let Some(until) = awaited.iter().map(|(_, began_at)| *began_at + LONGEST_WAIT).max() else { return };
             tokio::select! {
                 Ok(()) = applied.changed() => {}
                 Ok(()) = losses.changed() => {}
-                () = sleep_until(until) => {}
+                () = sleep_until(until) => {
+                    for (leader, _) in awaited {
+                        self.peers.lost_in_vain(leader);
+                    }
+                    return;
+                }
             }
         }
     }
 
-    fn awaits_leaders_until(&self, of: &LeadersOf) -> Option<Instant> {
-        let lost = self.peers.lost_since(Instant::now().checked_sub(LONGEST_WAIT)?);
-        if lost.is_empty() {
-            return None;
+    /// Those of the leaders that have just been lost without a decision about it, and when.
+    fn awaited_leaders(&self, of: &LeadersOf) -> Vec<(BrokerId, Instant)> {
+        let Some(oldest) = Instant::now().checked_sub(LONGEST_WAIT) else { return Vec::new() };
+        let mut lost = self.peers.lost_since(oldest);
+        if !lost.is_empty() {
+            let image = self.image();
+            // Whoever is fenced and still leads has no other replica that could: there is nothing to wait for.
+            lost.retain(|(id, _)| image.broker(*id).is_some_and(|leader| self.asks(&image, of, leader)));
         }
-        let image = self.image();
-        // Whoever is fenced and still leads has no other replica that could: there is nothing to wait for.
-        let is_leader = |id| {
-            image.broker(id).is_some_and(|broker| !broker.fenced)
-                && image.leadership_count(id) > 0
-                && of.include(&image, id)
-        };
-        let awaited = lost.into_iter().filter(|(id, _)| is_leader(*id));
-        awaited.map(|(_, began_at)| began_at + LONGEST_WAIT).max()
+        lost
     }
 }

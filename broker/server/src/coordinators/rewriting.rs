@@ -18,10 +18,8 @@ const REWRITE_BATCH_BYTES: usize = 256 * 1024;
 const CUT_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_CUT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a request is held back before it is answered "not available": Kafka's time for a write of the coordinator
-/// (`offsets.commit.timeout.ms`).
-const HOLD_TIME_MS: i64 = 5_000;
-/// How often the waiting time is looked at: a tenth of it.
+/// How often it is looked at how long requests have been held back: a tenth of the default of
+/// `offsets.commit.timeout.ms`, after which they are answered "not available".
 const HOLD_LOOK: Duration = Duration::from_millis(500);
 
 /// A request that waits for the journal to be cut.
@@ -142,7 +140,7 @@ impl Coordinators {
     /// Answers those who have been held back for too long.
     fn expire_held(self: &Arc<Self>, coordinator: &Arc<Coordinator>) {
         let mut state = coordinator.lock();
-        let due = self.clock.now_ms().saturating_sub(HOLD_TIME_MS);
+        let due = self.clock.now_ms().saturating_sub(self.settings.offsets_commit_timeout_ms);
         let mut refused = 0;
         while state.held.front().is_some_and(|held| held.since <= due) {
             let Some(Held { token, request, .. }) = state.held.pop_front() else { break };

@@ -117,6 +117,7 @@ pub(super) async fn introduce(peers: &Peers, to: BrokerId, address: &Address) ->
         return Err(PeerError::Impostor(to));
     }
     peers.losses.reached(to);
+    peers.pulses.reached(to);
     Ok(connection)
 }
 

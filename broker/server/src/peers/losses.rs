@@ -7,15 +7,17 @@ use odradek_model::BrokerId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Losses of the same broker that begin closer together are one. So a broker whose connections break again and again,
-/// as fast as they open, is not news each time.
-const APART: Duration = Duration::from_secs(5);
+/// After somebody has waited in vain for what follows from a loss, the broker's losses are no news for so long: its
+/// connections may break again and again, as fast as they open, while nobody else loses it.
+const NO_NEWS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]
 struct Loss {
     began_at: Instant,
     /// Whether a connection to the broker was opened since.
     is_over: bool,
+    /// When somebody gave up waiting for what follows.
+    in_vain_at: Option<Instant>,
 }
 
 /// See the module. Bounded by the brokers.
@@ -28,9 +30,10 @@ impl Losses {
     pub(super) fn lost(&self, broker: BrokerId, now: Instant) {
         self.0.send_if_modified(|losses| {
             let known = losses.get(&broker);
-            let is_new = known.is_none_or(|loss| loss.is_over && now.saturating_duration_since(loss.began_at) > APART);
+            let is_news = |at| now.saturating_duration_since(at) > NO_NEWS;
+            let is_new = known.is_none_or(|loss| loss.is_over && loss.in_vain_at.is_none_or(is_news));
             if is_new {
-                losses.insert(broker, Loss { began_at: now, is_over: false });
+                losses.insert(broker, Loss { began_at: now, is_over: false, in_vain_at: None });
             }
             is_new
         });
@@ -44,6 +47,17 @@ impl Losses {
                 true
             }
             _ => false,
+        });
+    }
+
+    /// Nothing followed from the loss of the broker for as long as anybody waits.
+    pub(super) fn in_vain(&self, broker: BrokerId, now: Instant) {
+        self.0.send_if_modified(|losses| {
+            if let Some(loss) = losses.get_mut(&broker) {
+                loss.in_vain_at = Some(now);
+            }
+            // Nobody waits for that.
+            false
         });
     }
 
@@ -87,13 +101,21 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_comes_and_goes_is_lost_once() {
+    fn a_broker_that_comes_and_goes_is_lost_each_time_until_that_leads_to_nothing() {
         let (losses, begun) = (Losses::default(), Instant::now());
-        losses.lost(BrokerId(1), begun);
-        for tenths in 1..50 {
+        let at = |millis| begun + Duration::from_millis(millis);
+        losses.lost(BrokerId(1), at(0));
+        losses.reached(BrokerId(1));
+        losses.lost(BrokerId(1), at(2_000));
+        assert_eq!(losses.since(begun), [(BrokerId(1), at(2_000))]);
+        losses.in_vain(BrokerId(1), at(2_500));
+        for tenths in 26..75 {
             losses.reached(BrokerId(1));
-            losses.lost(BrokerId(1), begun + Duration::from_millis(100 * tenths));
+            losses.lost(BrokerId(1), at(100 * tenths));
         }
-        assert_eq!(losses.since(begun - Duration::from_secs(1)), []);
+        assert_eq!(losses.since(begun), []);
+        losses.reached(BrokerId(1));
+        losses.lost(BrokerId(1), at(7_600));
+        assert_eq!(losses.since(begun), [(BrokerId(1), at(7_600))]);
     }
 }

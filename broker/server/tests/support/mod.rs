@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 pub(crate) mod cluster;
+pub(crate) mod replicating;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
