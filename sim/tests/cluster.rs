@@ -165,6 +165,13 @@ fn every_mistake_of_replicas_is_found() {
 
 #[test]
 #[ignore = "minutes: make sim-mistakes"]
+fn every_mistake_about_damaged_logs_is_found() {
+    let all = [Planted::DamageNotTold, Planted::DamageForgotten];
+    find_all(all.map(|planted| (planted, Emphasis::Disks)));
+}
+
+#[test]
+#[ignore = "minutes: make sim-mistakes"]
 fn every_mistake_of_the_controller_is_found() {
     let emphasis = |bug| match bug {
         ControllerBug::IneligibleReplicasAccepted | ControllerBug::PartitionEpochNotChecked => Emphasis::Stale,

@@ -37,6 +37,7 @@ impl Replicas {
                 clean: true,
                 recovery_point: 0,
                 log_start_offset: 0,
+                expected: None,
             };
             let (log, _) = Log::open(Arc::clone(&disk), Arc::clone(&cache), options, 0, &mut |_| {})?;
             let topic_partition = TopicPartition { topic: topic.name.clone(), partition: key.partition };

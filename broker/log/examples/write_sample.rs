@@ -20,6 +20,7 @@ fn main() {
         clean: false,
         recovery_point: 0,
         log_start_offset: 0,
+        expected: None,
     };
     let now_ms = 1_700_000_000_000;
     let (mut log, _) = Log::open(disk, Arc::default(), options, now_ms, &mut |_| {}).expect("opened");

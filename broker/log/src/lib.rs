@@ -7,13 +7,14 @@
 //!
 //! [`Log`] is the one writer; an append is one positional write. [`LogReader`]s read beside it. Syncing goes through a
 //! [`FlushHandle`] off the writer. The caller keeps the recovery point and the log start (see [`write_offset_checkpoint`])
-//! and says at [`Log::open`] whether the log was closed cleanly.
+//! and says at [`Log::open`] whether the log was closed cleanly, and what it must hold.
 //!
 //! Must not know: clocks (time is a parameter), the high watermark (an offset up to which is a parameter), the wire
 //! protocol, threads.
 
 mod cache;
 mod checkpoint;
+mod damage;
 mod epochs;
 mod error;
 mod file_names;
@@ -35,6 +36,7 @@ pub use checkpoint::{
     HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, PartitionOffsets, RECOVERY_POINT_CHECKPOINT,
     read_offset_checkpoint, write_offset_checkpoint,
 };
+pub use damage::{ExpectedLog, remove_damage_mark};
 pub use epochs::EpochEntry;
 pub use error::{AppendError, FlushError, LogError, ReadError};
 pub use flush::{FlushHandle, Flushed};

@@ -2,6 +2,7 @@
 //! The writer of a log: open, append, roll, flush, epochs. Must not know who reads, nor when to flush.
 
 use crate::cache::{IndexBuilder, SegmentCache};
+use crate::damage::ExpectedLog;
 use crate::epochs::{EpochCache, EpochEntry};
 use crate::error::{AppendError, LogError};
 use crate::file_names::FileKind;
@@ -36,6 +37,8 @@ pub struct LogOptions {
     pub recovery_point: Offset,
     /// From the log-start checkpoint; 0 if unknown.
     pub log_start_offset: Offset,
+    /// What must be there; `None` for a log that is new. What is not is damage, which recovery marks and reports.
+    pub expected: Option<ExpectedLog>,
 }
 
 /// Where a batch is in the log.
@@ -94,7 +97,8 @@ pub struct Log {
 
 impl Log {
     /// Opens the log in a folder, or makes a new one. After an unclean end everything from the segment of the recovery
-    /// point on is looked at, torn bytes are cut with a warning, and `progress` is called as it goes.
+    /// point on is looked at, torn bytes are cut with a warning, and `progress` is called as it goes. That a log lacks what
+    /// was expected is reported by this and every later start until the [mark](crate::remove_damage_mark) is removed.
     ///
     /// # Errors
     /// The disk's, or a folder of another topic id. Never because of damage.
@@ -105,7 +109,7 @@ impl Log {
         now_ms: Timestamp,
         progress: &mut dyn FnMut(RecoveryProgress),
     ) -> Result<(Self, RecoveryReport), LogError> {
-        let LogOptions { dir, topic_id, settings, clean, recovery_point, log_start_offset } = options;
+        let LogOptions { dir, topic_id, settings, clean, recovery_point, log_start_offset, expected } = options;
         disk.create_dir_all(&dir)?;
         if partition_metadata::read_topic_id(&*disk, &dir)?.is_none() {
             // Before the id: from a folder that has one, later starts conclude that its own name is durable.
@@ -117,6 +121,7 @@ impl Log {
             cache: &cache,
             dir: &dir,
             clean,
+            expected,
             trusted_to: recovery_point.max(0),
             log_start: log_start_offset.max(0),
             index_interval: settings.index_interval_bytes,

@@ -6,6 +6,7 @@
 //! Must not know how the caller keeps the recovery point, nor clocks.
 
 use crate::cache::{IndexBuilder, SegmentCache, read_indexes};
+use crate::damage::{self, ExpectedLog};
 use crate::epochs::EpochCache;
 use crate::error::LogError;
 use crate::file_names::FileKind;
@@ -45,6 +46,8 @@ pub struct RecoveryReport {
     pub cut: Option<String>,
     /// The cut is all that an interrupted write leaves: an incomplete batch at the very end. Any other is damage.
     pub is_torn: bool,
+    /// What the log lacks of what was expected, in words; nobody was told yet.
+    pub damage: Option<String>,
     /// Files beside the batches that were damaged or missing and were made anew, in words.
     pub rebuilt: Vec<String>,
     /// The log's first offset.
@@ -59,6 +62,7 @@ pub(crate) struct Recovery<'a> {
     pub(crate) cache: &'a SegmentCache,
     pub(crate) dir: &'a Path,
     pub(crate) clean: bool,
+    pub(crate) expected: Option<ExpectedLog>,
     /// The recovery point: batches below it were synced.
     pub(crate) trusted_to: Offset,
     pub(crate) log_start: Offset,
@@ -95,6 +99,9 @@ impl Recovery<'_> {
         let (mut sizes, mut snapshots) = self.find_files()?;
         self.remove_below_start(&mut sizes)?;
         if sizes.is_empty() {
+            let is_gone = self.expected.is_some_and(|expected| expected.was_there);
+            report.damage = is_gone.then(|| "it is gone".to_owned());
+            self.remember_damage(&mut report)?;
             return self.start_empty(self.log_start, &snapshots, report);
         }
         let stored_epochs = EpochCache::load(self.disk, self.dir)?;
@@ -153,7 +160,7 @@ impl Recovery<'_> {
 
         // The rest: every batch that may not have been synced is checked.
         let mut kept: Vec<(Offset, u64)> = sizes.range(..check_from).map(|(b, s)| (*b, *s)).collect();
-        let mut active = None;
+        let (mut active, mut tail) = (None, None);
         let to_check: Vec<(Offset, u64)> = sizes.range(check_from..).map(|(b, s)| (*b, *s)).collect();
         let mut expected_base = check_from;
         for (at, (base, size)) in to_check.iter().copied().enumerate() {
@@ -184,22 +191,31 @@ impl Recovery<'_> {
             kept.push((base, examined.good_bytes));
             let cut = size - examined.good_bytes;
             if cut > 0 {
-                // Synced, so that no power loss can put the cut bytes behind what is appended next.
-                file.truncate(examined.good_bytes)?;
-                file.sync()?;
+                tail = Some((Arc::clone(&file), examined.good_bytes));
                 report.bytes_cut += cut;
             }
             let fault = examined.fault.map(|error| (base, examined.good_bytes, error));
+            if let Some((_, position, BatchError::Incomplete { .. })) = &fault {
+                report.is_torn = is_last && !damage::hides_later_batch(&*file, *position, size, expected_base)?;
+            }
             // Until the next segment turns out to be good, this one is the last.
             if let Some((file, examined, base)) = active.replace((file, examined, base)) {
                 self.store_indexes(&*file, examined, base)?;
             }
             if let Some((base, position, error)) = fault {
-                report.is_torn = matches!(error, BatchError::Incomplete { .. }) && at + 1 == to_check.len();
                 report.cut = Some(format!("{base:020}.log at byte {position}: {error}"));
                 report.segments_removed = to_check.len() - at - 1;
                 break;
             }
+        }
+        report.log_end_offset = expected_base.max(self.log_start);
+        report.damage = self.expected.and_then(|expected| expected.damage(self.clean, &report));
+        // Before the first byte goes: what is left may look whole.
+        self.remember_damage(&mut report)?;
+        if let Some((file, good_bytes)) = tail {
+            // Synced, so that no power loss can put the cut bytes behind what is appended next.
+            file.truncate(good_bytes)?;
+            file.sync()?;
         }
         for (base, size) in to_check.iter().filter(|(base, _)| !kept.iter().any(|(kept, _)| kept == base)) {
             self.remove_segment(*base)?;
@@ -264,6 +280,19 @@ impl Recovery<'_> {
             snapshots,
             report,
         })
+    }
+
+    /// Marks a log that is damaged, and finds the mark of an earlier start.
+    fn remember_damage(&self, report: &mut RecoveryReport) -> Result<(), LogError> {
+        if self.expected.is_none() {
+            return Ok(());
+        }
+        if report.damage.is_some() {
+            damage::mark(self.disk, self.dir)?;
+        } else if damage::is_marked(self.disk, self.dir)? {
+            report.damage = Some("a start before this one found it damaged".to_owned());
+        }
+        Ok(())
     }
 
     /// Segment sizes and snapshots by offset; removes what a crash left over.

@@ -29,6 +29,7 @@ fn open(dir: &Path, settings: &TopicSettings, clean: bool, recovery_point: Offse
         clean,
         recovery_point,
         log_start_offset: 0,
+        expected: None,
     };
     let cache = Arc::new(SegmentCache::new(16, 1 << 20));
     let (log, _) = Log::open(Arc::new(RealDisk), cache, options, NOW, &mut |_| {}).expect("opens");
@@ -163,6 +164,7 @@ fn new_settings_of_the_topic_leave_the_brokers_own_alone() {
         clean: false,
         recovery_point: 0,
         log_start_offset: 0,
+        expected: None,
     };
     let (mut log, _) = Log::open(Arc::new(RealDisk), Arc::default(), options, NOW, &mut |_| {}).expect("opens");
     let settings = TopicSettings { retention_ms: Some(5), ..TopicSettings::default() };

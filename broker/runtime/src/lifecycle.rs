@@ -132,6 +132,8 @@ pub struct BrokerLifecycle {
     has_recovered: bool,
     has_served: bool,
     registering: bool,
+    /// Whether damage was found while a registration was on its way, which does not tell it.
+    damage_is_untold: bool,
     register_at: u64,
     /// Since when another process has the id.
     refused_since: Option<u64>,
@@ -159,6 +161,7 @@ impl BrokerLifecycle {
             has_recovered: false,
             has_served: false,
             registering: false,
+            damage_is_untold: false,
             register_at: 0,
             refused_since: None,
             beating: false,
@@ -186,6 +189,7 @@ impl BrokerLifecycle {
             }
             Input::RecoveredWithDamage => {
                 self.has_recovered = true;
+                self.damage_is_untold = self.registering;
                 // Without an epoch no heartbeat asks to be unfenced.
                 self.epoch = None;
                 self.phase = Phase::Registering;
@@ -215,7 +219,9 @@ impl BrokerLifecycle {
 
     fn registered(&mut self, outcome: Option<Result<BrokerEpoch, RegisterBrokerError>>) {
         self.registering = false;
+        let damage_is_untold = std::mem::take(&mut self.damage_is_untold);
         match outcome {
+            Some(Ok(_)) if damage_is_untold => self.register_at = self.now,
             Some(Ok(epoch)) => {
                 self.epoch = Some(epoch);
                 self.refused_since = None;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The data folder as replicas need it: opening logs, checkpoints of offsets, the clean-shutdown marker, deleted
-//! folders. All of it blocks. It must not know requests.
+//! The data folder as replicas need it: opening logs, what must be in them, checkpoints of offsets, the clean-shutdown
+//! marker, deleted folders. All of it blocks. It must not know requests.
 //!
 //! Deleting is renaming to `<topic>-<partition>.<unique>-delete`, which frees the name at once; the files go after
 //! log.segment.delete.delay.ms. A folder whose topic id the metadata does not have, or whose partition has its replicas
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use odradek_disk::{Disk, DiskError, read_small_file, write_file_durably};
 use odradek_log::{
-    HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets,
-    RECOVERY_POINT_CHECKPOINT, RecoveryProgress, RecoveryReport, SegmentCache, read_offset_checkpoint, read_topic_id,
-    write_offset_checkpoint,
+    ExpectedLog, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings,
+    PartitionOffsets, RECOVERY_POINT_CHECKPOINT, RecoveryProgress, RecoveryReport, SegmentCache,
+    read_offset_checkpoint, read_topic_id, remove_damage_mark, write_offset_checkpoint,
 };
 use odradek_model::{
     BrokerEpoch, Offset, Timestamp, TopicId, TopicIdPartition, TopicName, TopicPartition, TopicSettings,
@@ -27,7 +27,7 @@ use crate::replicas::Replicas;
 const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
 /// Longest marker: the version and a number.
 const CLEAN_MARKER_BYTES: usize = 1024;
-/// The boot id of the kernel under which the last run began.
+/// The boot id of the kernel that has all that the last run wrote.
 const KERNEL_FILE: &str = "boot-id";
 /// Longest boot id: a UUID in words.
 const KERNEL_BYTES: usize = 256;
@@ -50,6 +50,8 @@ pub struct ReplicaFolder {
     clean_shutdown_of: Option<BrokerEpoch>,
     /// Whether nothing that the last run wrote can be lost: it was clean, or the same kernel still has all of it.
     is_kept: bool,
+    /// The kernel that is to be recorded once all logs are recovered.
+    unrecorded_kernel: Mutex<Option<String>>,
     /// What the last run left. Of a replica that cannot be opened it is all that is known.
     past: Mutex<Checkpoints>,
     /// What lies on the disk, so that an idle broker writes nothing.
@@ -84,6 +86,8 @@ pub struct WantedLog<'a> {
     pub index: i32,
     /// Its topic's settings.
     pub settings: &'a TopicSettings,
+    /// Whether the topic has forced each record to the disk since it was made.
+    pub always_flushed: bool,
     /// producer.id.expiration.ms.
     pub producer_id_expiration_ms: i64,
     /// This broker, as its replicas see it.
@@ -130,45 +134,34 @@ impl ReplicaFolder {
         };
         let (cache, written) = (Arc::default(), Mutex::new(past.clone()));
         let past = Mutex::new(past);
-        Ok(Self { disk, path, cache, clean, clean_shutdown_of, is_kept: clean, written, past })
+        let (is_kept, unrecorded_kernel) = (clean, Mutex::default());
+        Ok(Self { disk, path, cache, clean, clean_shutdown_of, is_kept, unrecorded_kernel, past, written })
     }
 
-    /// Says which kernel runs, by its boot id (empty if unknown), for this start and durably for the next one.
+    /// Says which kernel runs, by its boot id (empty if unknown). It is recorded for the next start: at once if everything
+    /// that was written is there; else only by [`recovered`](Self::recovered), since what a loss of power has left of a
+    /// log that no start has come to yet is no damage.
     pub fn set_kernel(&mut self, boot_id: &str) -> Result<(), DiskError> {
-        let path = self.path.join(KERNEL_FILE);
-        let before = read_small_file(self.disk.as_ref(), &path, KERNEL_BYTES)?;
+        let before = read_small_file(self.disk.as_ref(), &self.path.join(KERNEL_FILE), KERNEL_BYTES)?;
         let is_same = before.as_deref() == Some(boot_id.as_bytes());
         self.is_kept |= is_same && !boot_id.is_empty();
-        if is_same { Ok(()) } else { write_file_durably(self.disk.as_ref(), &path, boot_id.as_bytes()) }
+        self.unrecorded_kernel = Mutex::new((!is_same).then(|| boot_id.to_owned()));
+        if self.is_kept { self.recovered() } else { Ok(()) }
     }
 
-    /// Whether a log is gone that was there: the checkpoints know it, and its folder has no segment.
-    pub fn is_lost(&self, at: &TopicPartition) -> Result<bool, DiskError> {
-        if !self.past.lock().unwrap_or_else(PoisonError::into_inner).know(at) {
-            return Ok(false);
+    /// Says that all logs are as the kernel that runs has them.
+    pub fn recovered(&self) -> Result<(), DiskError> {
+        let mut unrecorded = self.unrecorded_kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(boot_id) = &*unrecorded {
+            write_file_durably(self.disk.as_ref(), &self.path.join(KERNEL_FILE), boot_id.as_bytes())?;
+            *unrecorded = None;
         }
-        let dir = self.dir(&at.topic, at.partition);
-        if !self.disk.exists(&dir)? {
-            return Ok(true);
-        }
-        let is_segment = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "log");
-        Ok(!self.disk.list(&dir)?.iter().any(|entry| is_segment(&entry.name)))
+        Ok(())
     }
 
-    /// What an opened log lacks that it had, in words: records that the stop cannot have taken. A loss of power takes what
-    /// was not forced to the disk, and the controller expects that, except of topics that force everything.
-    pub fn damage(&self, at: &TopicPartition, always_flushed: bool, report: &RecoveryReport) -> Option<String> {
-        if !self.is_kept && !always_flushed {
-            return None;
-        }
-        let (high_watermark, recovery_point, _) = self.past.lock().unwrap_or_else(PoisonError::into_inner).of(at);
-        let (end, known) = (report.log_end_offset, high_watermark.max(recovery_point));
-        // An orderly end tears nothing.
-        let cut = report.cut.as_ref().filter(|_| self.clean || (self.is_kept && !report.is_torn));
-        match cut {
-            Some(cut) => Some(cut.clone()),
-            None => (end < known).then(|| format!("it ends at offset {end} and held everything up to {known}")),
-        }
+    /// The controller knows that the log was damaged: the next start does not say it again.
+    pub fn damage_is_told(&self, at: &TopicPartition) -> Result<(), DiskError> {
+        remove_damage_mark(self.disk.as_ref(), &self.dir(&at.topic, at.partition))
     }
 
     /// The registration under which the last run closed all its logs, if it said so.
@@ -188,12 +181,19 @@ impl ReplicaFolder {
         // The checkpoints know names only. A topic may have been deleted and made anew while this broker was away: the
         // log start of the one before would hide the records of the new one, its high watermark would commit them.
         let is_new = wanted.is_new || read_topic_id(self.disk.as_ref(), &dir)? != Some(wanted.topic_id);
-        let (high_watermark, recovery_point, log_start_offset) = {
+        let (was_there, (high_watermark, recovery_point, log_start_offset)) = {
             let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            let was_there = past.know(&at);
             if is_new {
                 past.forget(&at);
             }
-            past.of(&at)
+            (was_there, past.of(&at))
+        };
+        let expected = ExpectedLog {
+            was_there,
+            end_offset: high_watermark.max(recovery_point),
+            is_kept: self.is_kept,
+            is_forced: wanted.always_flushed,
         };
         let options = LogOptions {
             dir,
@@ -205,6 +205,7 @@ impl ReplicaFolder {
             clean: self.clean || wanted.is_new,
             recovery_point,
             log_start_offset,
+            expected: (!wanted.is_new).then_some(expected),
         };
         let mut progress = |progress: RecoveryProgress| recovery.advance(progress.done);
         let (log, report) = Log::open(Arc::clone(&self.disk), Arc::clone(&self.cache), options, now_ms, &mut progress)?;

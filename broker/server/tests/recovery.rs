@@ -26,6 +26,7 @@ fn bytes_move_within_one_log() {
         topic_id: TopicId(uuid::Uuid::from_u128(7)),
         index: 0,
         settings: &settings,
+        always_flushed: false,
         producer_id_expiration_ms: 86_400_000,
         local: LocalBroker::alone(odradek_model::BrokerId(0)),
         is_new,

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use odradek_disk::{BeginningCall, Disk, DiskOperation, Fault, Outage, SimulatedDisk};
+use odradek_disk::{BeginningCall, Disk, DiskError, DiskOperation, Fault, Outage, SimulatedDisk};
 use odradek_groups::{OffsetCommit, OffsetFetch, PartitionCommit, Request, Response, TopicCommit, TopicFetch};
 use odradek_log::{
     HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, read_offset_checkpoint,
     write_offset_checkpoint,
 };
 use odradek_metadata::records::{PartitionRecord, RemoveTopicRecord, TopicRecord, TopicSettingRecord};
-use odradek_metadata::{Image, Record, apply};
+use odradek_metadata::{Image, PartitionKey, Record, apply};
 use odradek_model::{BrokerId, ClusterId, Offset, TopicId, TopicName, TopicPartition};
 use odradek_partition::{Acks, AppendError, Appended, ProduceOutcome};
 use odradek_records::{BatchBuilder, BatchOptions};
@@ -128,6 +128,17 @@ impl Rig {
 
     /// A broker on what the disk holds.
     fn start(&self, image: &Image) -> Started {
+        self.try_start(image).unwrap().0
+    }
+
+    /// With the replicas whose logs are damaged.
+    fn try_start(&self, image: &Image) -> Result<(Started, Vec<PartitionKey>), DiskError> {
+        self.try_start_on("kernel", image)
+    }
+
+    fn try_start_on(&self, kernel: &str, image: &Image) -> Result<(Started, Vec<PartitionKey>), DiskError> {
+        let mut folder = ReplicaFolder::open(Arc::new(self.disk.clone()), PathBuf::from(DATA))?;
+        folder.set_kernel(kernel)?;
         let failure = Arc::new(Failure::default());
         let broker = Broker::new(BrokerParts {
             id: BrokerId(1),
@@ -144,13 +155,13 @@ impl Rig {
                 self.runtime.handle().clone(),
             ),
             reads: Budget::new(1 << 20),
-            folder: Arc::new(ReplicaFolder::open(Arc::new(self.disk.clone()), PathBuf::from(DATA)).unwrap()),
+            folder: Arc::new(folder),
             runtime: self.runtime.handle().clone(),
             health: Arc::default(),
             failure: Arc::clone(&failure),
         });
-        broker.recover(Arc::new(image.clone())).unwrap();
-        Started { broker, failure }
+        let damaged = broker.recover(Arc::new(image.clone()))?;
+        Ok((Started { broker, failure }, damaged))
     }
 
     fn kill(&self) {
@@ -308,6 +319,83 @@ fn a_sync_that_fails_at_the_start_ends_the_broker() {
     let second = rig.start(&image);
     assert!(second.failure.reason().is_some());
     assert!(second.replica("orders").view(None).is_err(), "nothing is served that may be lost");
+}
+
+// === damage ===
+
+/// A damaged log that no checkpoint knows, and the metadata of it.
+fn damaged() -> (Rig, Image, PartitionKey) {
+    let rig = Rig::new();
+    let image = with_topic(&Image::empty(), 1, "orders", None);
+    let first = rig.start(&Image::empty());
+    first.broker.publish(Arc::new(image.clone()));
+    for sequence in 0..3 {
+        append(&first.replica("orders"), sequence);
+    }
+    rig.kill();
+    rig.disk.corrupt(Path::new("/data/orders-0/00000000000000000000.log"), 30, 0xff);
+    let key = PartitionKey { topic: image.topic("orders").unwrap().id, partition: 0 };
+    (rig, image, key)
+}
+
+#[test]
+fn a_start_that_ends_before_the_controller_knows_of_damage_leaves_it_to_the_next() {
+    let mut call = 0;
+    loop {
+        let (rig, image, key) = damaged();
+        rig.disk.crash_at(Some(call));
+        let second = rig.try_start(&image);
+        if let Ok((second, found)) = &second {
+            assert_eq!(*found, [key], "crash in call {call}");
+            // It is stopped in order, with all checkpoints and the marker, before anybody was told.
+            second.broker.close();
+        }
+        let is_over = !rig.disk.is_crashed();
+        rig.disk.crash_at(None);
+        rig.kill();
+        assert!(!is_over || rig.disk.exists(Path::new(CLEAN_MARKER)).unwrap());
+        let (third, found) = rig.try_start(&image).unwrap();
+        assert_eq!(found, [key], "crash in call {call}");
+        assert_eq!(third.replica("orders").checkpoints().1, 0);
+        if is_over {
+            break;
+        }
+        call += 1;
+    }
+    assert!(call > 10, "{call} calls");
+}
+
+#[test]
+fn damage_that_was_told_is_not_told_again() {
+    let mut call = 0;
+    loop {
+        let (rig, image, key) = damaged();
+        let (second, found) = rig.try_start(&image).unwrap();
+        assert_eq!(found, [key]);
+        rig.disk.crash_at(Some(call));
+        second.broker.damage_is_told(&found);
+        let is_over = !rig.disk.is_crashed();
+        assert_eq!(second.failure.reason().is_some(), !is_over, "who cannot forget it does not go on");
+        rig.disk.crash_at(None);
+        rig.disk.restart(Outage::PowerLossOfAllUnsynced);
+        let (_, found) = rig.try_start(&image).unwrap();
+        assert!(found.is_empty() || (!is_over && found == [key]), "crash in call {call}: {found:?}");
+        if is_over {
+            break;
+        }
+        call += 1;
+    }
+    assert_eq!(call, 2, "the mark is removed, and the folder synced");
+}
+
+#[test]
+fn what_a_loss_of_power_has_left_is_no_damage_to_a_start_after_one_that_was_killed() {
+    let (rig, image, _) = damaged();
+    rig.disk.restart(Outage::PowerLoss);
+    // Killed before it came to any log.
+    let mut folder = ReplicaFolder::open(Arc::new(rig.disk.clone()), PathBuf::from(DATA)).unwrap();
+    folder.set_kernel("the next kernel").unwrap();
+    assert_eq!(rig.try_start_on("the next kernel", &image).unwrap().1, []);
 }
 
 // === deletion ===

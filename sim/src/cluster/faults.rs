@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What breaks, by chance, within the budget of the run; and what ends later. Must not know what brokers make of it.
 
+mod damage;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -43,6 +45,8 @@ enum Later {
     PowerLoss(usize, u32),
     /// The loss of a folder, likewise.
     EmptyFolder(usize, u32),
+    /// Damage to a log, likewise.
+    DamageLog(usize, u32),
     LeaseUnthrottled,
     /// A broker that is to leave for good is looked after.
     Leave(usize),
@@ -53,7 +57,12 @@ impl Later {
     fn breaks(&self) -> bool {
         matches!(
             self,
-            Self::KillIfRunning(..) | Self::LeaseFalls(_) | Self::Roll(_) | Self::PowerLoss(..) | Self::EmptyFolder(..)
+            Self::KillIfRunning(..)
+                | Self::LeaseFalls(_)
+                | Self::Roll(_)
+                | Self::PowerLoss(..)
+                | Self::EmptyFolder(..)
+                | Self::DamageLog(..)
         )
     }
 }
@@ -165,6 +174,7 @@ impl Faults {
             }
             Later::PowerLoss(id, attempts) => self.power_loss(world, id, attempts),
             Later::EmptyFolder(id, attempts) => self.empty_folder(world, id, attempts),
+            Later::DamageLog(id, attempts) => self.damage_log(world, id, attempts),
             Later::Leave(id) => self.leave(world, id),
             Later::LeaseUnthrottled => world.lease_throttled = false,
             Later::Roll(id) => {
@@ -234,6 +244,10 @@ impl Faults {
         let empties = if matches!(emphasis, Emphasis::Disks | Emphasis::Beyond) { 80 } else { 15 };
         if world.random.per_mille(empties) {
             self.empty_folder(world, id, POWER_LOSS_ATTEMPTS);
+            return;
+        }
+        if world.random.per_mille(empties) {
+            self.damage_log(world, id, POWER_LOSS_ATTEMPTS);
             return;
         }
         match roll {

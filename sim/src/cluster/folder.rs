@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use odradek_disk::{Disk, DiskError, SimulatedDisk, read_small_file, write_file_durably};
 use odradek_log::{
-    HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings, PartitionOffsets,
-    RECOVERY_POINT_CHECKPOINT, SegmentCache, read_offset_checkpoint, read_topic_id, write_offset_checkpoint,
+    ExpectedLog, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, Log, LogError, LogOptions, LogSettings,
+    PartitionOffsets, RECOVERY_POINT_CHECKPOINT, SegmentCache, read_offset_checkpoint, read_topic_id,
+    remove_damage_mark, write_offset_checkpoint,
 };
 use odradek_model::{BrokerEpoch, Offset, Timestamp, TopicId, TopicName, TopicPartition, TopicSettings};
 
@@ -17,6 +18,8 @@ pub(super) const DATA: &str = "/data";
 /// Where the metadata log is.
 pub(super) const METADATA: &str = "/data/metadata";
 const CLEAN_MARKER: &str = "/data/clean-shutdown";
+/// The kernel that has all that the last run wrote.
+const KERNEL: &str = "/data/boot-id";
 
 /// See the module.
 #[derive(Debug)]
@@ -24,12 +27,38 @@ pub(super) struct Folder {
     disk: SimulatedDisk,
     cache: Arc<SegmentCache>,
     clean_shutdown_of: Option<BrokerEpoch>,
+    /// Whether nothing that the last run wrote can be lost.
+    is_kept: bool,
+    /// The kernel that is to be recorded once all logs are recovered.
+    unrecorded_kernel: Option<String>,
     high_watermarks: PartitionOffsets,
     recovery_points: PartitionOffsets,
     log_starts: PartitionOffsets,
     /// What was written last, so that an idle broker writes nothing.
     written: [PartitionOffsets; 3],
     removed: u64,
+}
+
+/// A log that was opened.
+#[derive(Debug)]
+pub(super) struct OpenedLog {
+    pub(super) log: Log,
+    /// As it was checkpointed.
+    pub(super) high_watermark: Offset,
+    /// Whether the checkpoints on the disk say what does not hold for it.
+    pub(super) is_misstated: bool,
+    pub(super) is_damaged: bool,
+}
+
+/// Whether the folder of a machine without a process has all that was written, as the next start will say.
+pub(super) fn is_kept(disk: &SimulatedDisk, kernel: &str) -> bool {
+    let recorded = read_small_file(disk, Path::new(KERNEL), 64).expect("a small file");
+    is_clean(disk) || recorded.is_some_and(|recorded| recorded == kernel.as_bytes())
+}
+
+/// Whether the last run has closed all its logs.
+pub(super) fn is_clean(disk: &SimulatedDisk) -> bool {
+    disk.exists(Path::new(CLEAN_MARKER)).expect("the disk works")
 }
 
 fn checkpoint(name: &str) -> PathBuf {
@@ -42,8 +71,8 @@ pub(super) fn log_folder(topic: &TopicName, index: i32) -> PathBuf {
 }
 
 impl Folder {
-    /// Reads what the last run left, and removes its marker.
-    pub(super) fn open(disk: &SimulatedDisk) -> Result<Self, DiskError> {
+    /// Reads what the last run left, and removes its marker. `kernel` is the one that runs.
+    pub(super) fn open(disk: &SimulatedDisk, kernel: &str) -> Result<Self, DiskError> {
         let marker = Path::new(CLEAN_MARKER);
         let marked = read_small_file(disk, marker, 64)?;
         if marked.is_some() {
@@ -54,16 +83,39 @@ impl Folder {
         let read = |name| read_offset_checkpoint(disk, &checkpoint(name)).map(|(offsets, _)| offsets);
         let (high_watermarks, recovery_points) = (read(HIGH_WATERMARK_CHECKPOINT)?, read(RECOVERY_POINT_CHECKPOINT)?);
         let log_starts = read(LOG_START_CHECKPOINT)?;
-        Ok(Self {
+        let recorded = read_small_file(disk, Path::new(KERNEL), 64)?;
+        let is_same = recorded.is_some_and(|recorded| recorded == kernel.as_bytes());
+        let is_kept = is_same || clean_shutdown_of.is_some();
+        let mut folder = Self {
             disk: disk.clone(),
             cache: Arc::default(),
             clean_shutdown_of,
+            is_kept,
+            unrecorded_kernel: (!is_same).then(|| kernel.to_owned()),
             written: [high_watermarks.clone(), recovery_points.clone(), log_starts.clone()],
             high_watermarks,
             recovery_points,
             log_starts,
             removed: 0,
-        })
+        };
+        if is_kept {
+            folder.recovered()?;
+        }
+        Ok(folder)
+    }
+
+    /// Says that all logs are as the kernel that runs has them.
+    pub(super) fn recovered(&mut self) -> Result<(), DiskError> {
+        if let Some(kernel) = &self.unrecorded_kernel {
+            write_file_durably(&self.disk, Path::new(KERNEL), kernel.as_bytes())?;
+            self.unrecorded_kernel = None;
+        }
+        Ok(())
+    }
+
+    /// The controller knows that the log was damaged.
+    pub(super) fn damage_is_told(&self, topic: &TopicName, index: i32) -> Result<(), DiskError> {
+        remove_damage_mark(&self.disk, &log_folder(topic, index))
     }
 
     /// The registration under which the last run closed all its logs.
@@ -71,17 +123,20 @@ impl Folder {
         self.clean_shutdown_of
     }
 
-    /// Opens a log, and says what was checkpointed as its high watermark, and whether the checkpoints on the disk say what
-    /// does not hold for it. `is_new` if it came while this process ran.
+    /// Opens a log. `always_flushed` if its topic has forced each record to the disk; `is_new` if it came while this
+    /// process ran.
     pub(super) fn open_log(
         &mut self,
         (topic, topic_id, index): (&TopicName, TopicId, i32),
         settings: &TopicSettings,
+        always_flushed: bool,
         is_new: bool,
         now_ms: Timestamp,
-    ) -> Result<(Log, Offset, bool), LogError> {
+    ) -> Result<OpenedLog, LogError> {
         let at = TopicPartition { topic: topic.clone(), partition: index };
         let dir = log_folder(topic, index);
+        let was_there =
+            [&self.high_watermarks, &self.recovery_points, &self.log_starts].iter().any(|o| o.contains_key(&at));
         let is_new_here = is_new || read_topic_id(&self.disk, &dir)? != Some(topic_id);
         if is_new_here {
             self.high_watermarks.remove(&at);
@@ -92,6 +147,13 @@ impl Folder {
             self.set_aside(topic, index)?;
         }
         let recovery_point = self.recovery_points.get(&at).copied().unwrap_or(0);
+        let high_watermark = self.high_watermarks.get(&at).copied().unwrap_or(0);
+        let expected = ExpectedLog {
+            was_there,
+            end_offset: high_watermark.max(recovery_point),
+            is_kept: self.is_kept,
+            is_forced: always_flushed,
+        };
         let options = LogOptions {
             dir,
             topic_id,
@@ -99,12 +161,13 @@ impl Folder {
             clean: self.clean_shutdown_of.is_some() || is_new,
             recovery_point,
             log_start_offset: self.log_starts.get(&at).copied().unwrap_or(0),
+            expected: (!is_new).then_some(expected),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let (log, _) = Log::open(disk, Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
+        let (log, report) = Log::open(disk, Arc::clone(&self.cache), options, now_ms, &mut |_| {})?;
         let is_misstated = is_new_here && self.written.iter().any(|written| written.contains_key(&at))
             || recovery_point > log.log_end_offset();
-        Ok((log, self.high_watermarks.get(&at).copied().unwrap_or(0), is_misstated))
+        Ok(OpenedLog { log, high_watermark, is_misstated, is_damaged: report.damage.is_some() })
     }
 
     /// Removes the folders of partitions that are not wanted here any more.

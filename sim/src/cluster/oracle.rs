@@ -42,7 +42,7 @@ impl Oracle {
                 self.proposals.refused(broker, boot, *key, change);
                 Ok(())
             }
-            Shown::Leads | Shown::LogStartRaised { .. } => Ok(()),
+            Shown::Leads | Shown::LogStartRaised { .. } | Shown::Recovered { .. } | Shown::DamageTold(_) => Ok(()),
         }
     }
 

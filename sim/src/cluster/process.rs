@@ -24,8 +24,8 @@ use odradek_coordination::quorum::{self, KnownBroker, LeaseCall, QuorumSettings,
 use odradek_coordination::{Holder, LeaseChange, LeaseView, Voter};
 use odradek_disk::SimulatedDisk;
 use odradek_metadata::{
-    ControllerSettings, Endpoint as Address, Image, MetadataLog, Probe, RegisterBroker, SESSION_TIMEOUT_MS,
-    SUPPORTED_FEATURE_LEVEL, Ticket,
+    ControllerSettings, Endpoint as Address, Image, MetadataLog, PartitionKey, Probe, RegisterBroker,
+    SESSION_TIMEOUT_MS, SUPPORTED_FEATURE_LEVEL, Ticket,
 };
 use odradek_model::{BrokerId, ClusterId, Offset, Timestamp};
 use odradek_partition::{BrokerStatus, Brokers, IsrChange, LocalBroker, MonotonicTime, WaitToken};
@@ -128,6 +128,13 @@ pub(super) enum Shown {
         /// Bytes that are left; `None` if it failed in between.
         left: Option<u64>,
     },
+    /// It has opened its replicas: all, and those whose logs are damaged.
+    Recovered {
+        opened: Vec<ReplicaKey>,
+        damaged: Vec<ReplicaKey>,
+    },
+    /// The controller knows of these damaged logs.
+    DamageTold(Vec<ReplicaKey>),
 }
 
 impl Shown {
@@ -144,6 +151,8 @@ impl Shown {
                 format!("drops what is below {start} of {} of {}, and keeps {left:?} bytes", key.partition, key.topic)
             }
             Self::Leads => "decides about the metadata".to_owned(),
+            Self::Recovered { opened, damaged } => format!("has {} replicas, damaged {damaged:?}", opened.len()),
+            Self::DamageTold(keys) => format!("has told of the damaged {keys:?}"),
         }
     }
 }
@@ -214,6 +223,10 @@ pub(super) struct Process {
     proposals: Proposals,
     coordinators: Coordinators,
     confirming: Confirming,
+    /// Whose logs were found damaged by recovery.
+    damaged: Vec<PartitionKey>,
+    /// Whether the registration on its way says so.
+    tells_damage: bool,
     /// Whose logs were cut.
     cut: Vec<ReplicaKey>,
     parked: BTreeMap<u64, Parked>,
@@ -240,7 +253,7 @@ impl Process {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let opened = MetadataLog::open(Arc::new(disk.clone()), Path::new(METADATA));
         let (log, _, _) = opened.map_err(|error| text(&error))?;
-        let folder = Folder::open(disk).map_err(|error| text(&error))?;
+        let folder = Folder::open(disk, &boot_id).map_err(|error| text(&error))?;
         let incarnation = Uuid::from_u128((u128::from(boot) << 32) | id.0 as u128);
         let racks = profile.racks;
         let rack_of = |broker: BrokerId| racks.then(|| rack_name((broker.0 % 3) as u8));
@@ -311,6 +324,8 @@ impl Process {
             proposals: Proposals::default(),
             coordinators: Coordinators::default(),
             confirming: Confirming::default(),
+            damaged: Vec::new(),
+            tells_damage: false,
             cut: Vec::new(),
             parked: BTreeMap::new(),
             tokens: BTreeMap::new(),

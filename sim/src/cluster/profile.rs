@@ -20,6 +20,10 @@ pub enum Planted {
     Controller(ControllerBug),
     /// In the quorum.
     Quorum(QuorumBug),
+    /// A broker does not tell the controller which of its logs it has found damaged.
+    DamageNotTold,
+    /// A damaged log looks whole to the next start, though the controller was not told.
+    DamageForgotten,
 }
 
 /// What a profile dwells on. Each has every fault; this one comes more often than the others.

@@ -51,6 +51,12 @@ pub enum Happening {
     FolderEmptied,
     /// A machine lost its folder while no other had all that it had acknowledged.
     FolderEmptiedBeyond,
+    /// A log was damaged while its broker was down, within the budget.
+    LogDamaged,
+    /// A log was damaged while no other replica had all that was acknowledged.
+    LogDamagedBeyond,
+    /// A start found a log damaged.
+    DamageFound,
     /// The Lease API refused most calls for a while.
     LeaseApiThrottled,
     /// A stranger wrote himself into the Lease.
@@ -77,7 +83,7 @@ pub enum Happening {
 
 impl Happening {
     /// All.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossBeyond,
@@ -100,6 +106,9 @@ impl Happening {
         Self::Reassignment,
         Self::FolderEmptied,
         Self::FolderEmptiedBeyond,
+        Self::LogDamaged,
+        Self::LogDamagedBeyond,
+        Self::DamageFound,
         Self::LeaseApiThrottled,
         Self::LeaseStolen,
         Self::StaleFetch,

@@ -2,6 +2,7 @@
 //! Machines, network, Lease API, clients and time of a run, and how what processes do becomes events. Knows no faults'
 //! reasons: [`super::faults`] decides what breaks when.
 
+mod damage;
 mod electable;
 mod lease;
 mod network;
@@ -19,6 +20,7 @@ use odradek_partition::Acks;
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
 
+use self::damage::Damage;
 use super::folder::{DATA, METADATA};
 use super::message::{CallId, Endpoint, Message, Request};
 use super::oracle::{Oracle, Violation};
@@ -159,6 +161,7 @@ pub(super) struct World {
     pub(super) newest_image: Arc<Image>,
     /// Partitions whose records were with a machine that lost power, and nowhere else.
     pub(super) may_be_leaderless: BTreeSet<ReplicaKey>,
+    damage: Damage,
     /// What calls for a reaction of whoever breaks things.
     pub(super) troubles: Vec<(usize, Trouble)>,
     queue: BTreeMap<(u64, u64), Event>,
@@ -190,6 +193,7 @@ impl World {
             tally: Tally::default(),
             newest_image: Arc::default(),
             may_be_leaderless: BTreeSet::new(),
+            damage: Damage::default(),
             troubles: Vec::new(),
             queue: BTreeMap::new(),
             next_event: 0,
@@ -327,6 +331,7 @@ impl World {
         machine.disk = disk;
         machine.voter = voter;
         machine.boot_id += 1;
+        self.forget_damage(id);
     }
 
     /// Whether a folder was ever lost, or a broker has left.
@@ -488,8 +493,11 @@ impl World {
                         self.tell_changes(&before);
                     }
                 }
-                if let Shown::LogStartRaised { key, start, left } = shown {
-                    self.log_start_raised(key, start, left);
+                match &shown {
+                    Shown::LogStartRaised { key, start, left } => self.log_start_raised(*key, *start, *left),
+                    Shown::Recovered { opened, damaged } => self.logs_recovered(id, opened, damaged),
+                    Shown::DamageTold(keys) => self.damage_told(id, keys),
+                    _ => {}
                 }
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);

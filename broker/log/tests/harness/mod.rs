@@ -23,7 +23,8 @@ pub fn small_settings() -> LogSettings {
 }
 
 pub fn options(settings: LogSettings, clean: bool, recovery_point: Offset, log_start_offset: Offset) -> LogOptions {
-    LogOptions { dir: DIR.into(), topic_id: topic_id(), settings, clean, recovery_point, log_start_offset }
+    let (dir, topic_id, expected) = (DIR.into(), topic_id(), None);
+    LogOptions { dir, topic_id, settings, clean, recovery_point, log_start_offset, expected }
 }
 
 pub fn try_open(disk: &SimulatedDisk, options: LogOptions) -> Result<(Log, RecoveryReport), LogError> {

@@ -47,6 +47,7 @@ fn real_log() -> Log {
         clean: false,
         recovery_point: 0,
         log_start_offset: 0,
+        expected: None,
     };
     let disk: Arc<dyn Disk> = Arc::new(disk);
     Log::open(disk, Arc::default(), options, 0, &mut |_| {}).expect("opens").0

@@ -102,6 +102,7 @@ impl Replicas {
             clean: false,
             recovery_point: 0,
             log_start_offset: 0,
+            expected: None,
         };
         let port: Arc<dyn Disk> = Arc::new(disk.clone());
         let (log, _) = Log::open(port, Arc::default(), options, NOW, &mut |_| {}).expect("opens");

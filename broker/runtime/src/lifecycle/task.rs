@@ -73,6 +73,7 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
     let mut applied = parts.broker.applied();
     let mut serving = Some(serving);
     let (mut told_to_stop, mut told_of_other) = (false, false);
+    let mut tells_damage = false;
     let mut input = Input::Tick;
     loop {
         let now_ms = started.elapsed().as_millis() as u64;
@@ -80,6 +81,7 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
             match effect {
                 Effect::Register => {
                     parts.broker.health.wait_for(Some("a controller"));
+                    tells_damage = !parts.registration.damaged_logs.is_empty();
                     ask(&parts, &inputs, register);
                 }
                 Effect::Heartbeat(heartbeat) => {
@@ -112,7 +114,7 @@ async fn run(mut parts: LifecycleParts, serving: oneshot::Sender<Result<(), Star
                         tracing::warn!("another process is this broker; waiting for the end of its session");
                     }
                     // Told once: later it may be in sync again.
-                    if matches!(input, Input::Registered(Some(Ok(_)))) {
+                    if tells_damage && matches!(input, Input::Registered(Some(Ok(_)))) {
                         parts.registration.damaged_logs.clear();
                     }
                     input
@@ -171,7 +173,12 @@ fn ask<F>(
 
 async fn register(broker: Arc<Broker>, registration: RegisterBroker) -> Input {
     let asked = broker.controller_client.register(&registration, CONTROLLER_WAIT).await;
-    Input::Registered(asked.inspect_err(|error| tracing::debug!(%error, "not registered yet")).ok())
+    let outcome = asked.inspect_err(|error| tracing::debug!(%error, "not registered yet")).ok();
+    if matches!(outcome, Some(Ok(_))) && !registration.damaged_logs.is_empty() {
+        // A panic in there is the thread's; the marks that stay are told by the next start.
+        let _ = tokio::task::spawn_blocking(move || broker.damage_is_told(&registration.damaged_logs)).await;
+    }
+    Input::Registered(outcome)
 }
 
 async fn beat(broker: Arc<Broker>, heartbeat: Heartbeat) -> Input {

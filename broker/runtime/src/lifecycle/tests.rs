@@ -74,6 +74,20 @@ fn what_recovery_finds_damaged_is_told_before_anything_else() {
 }
 
 #[test]
+fn a_registration_that_was_on_its_way_does_not_tell_of_damage() {
+    let mut life = BrokerLifecycle::new(ID);
+    life.handle(0, Input::Tick);
+    life.handle(1, Input::Registered(Some(Ok(7))));
+    life.handle(3, Input::ImageSeen(own(10, Some(7), false)));
+    assert_eq!(life.handle(4, Input::HeartbeatAnswered(Err(NoHeartbeat::Stale))), [Effect::Register]);
+    assert_eq!(life.handle(5, Input::RecoveredWithDamage), [], "one at a time");
+    assert_eq!(life.handle(6, Input::Registered(Some(Ok(8)))), [Effect::Register], "which tells it");
+    life.handle(7, Input::ImageSeen(own(11, Some(8), false)));
+    let effects = life.handle(8, Input::Registered(Some(Ok(8))));
+    assert!(matches!(effects.as_slice(), [Effect::Heartbeat(Heartbeat { broker_epoch: 8, wants_fence: false, .. })]));
+}
+
+#[test]
 fn a_start_waits_for_nothing_but_what_it_needs_and_then_heartbeats_go_on() {
     let mut life = serving();
     let wake = life.wake_at();

@@ -58,7 +58,23 @@ impl Broker {
         let (count, bytes) = bytes.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
         self.health.expect(count, bytes);
         self.take_over(&image, false);
+        self.folder.recovered()?;
         Ok(std::mem::take(&mut self.damaged.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The controller knows what [`recover`](Self::recover) found damaged: the next start does not tell it again. To be
+    /// called before these replicas can be in sync again. Blocks on the disk.
+    pub fn damage_is_told(&self, told: &[PartitionKey]) {
+        let image = self.image();
+        for key in told {
+            // Of a topic that is gone, so is the folder.
+            let Some(topic) = image.topic_by_id(key.topic) else { continue };
+            let at = TopicPartition { topic: topic.name.clone(), partition: key.partition };
+            if let Err(error) = self.folder.damage_is_told(&at) {
+                // A replica that is in sync again would be called damaged by the next start.
+                self.replica_context.failure.fail(format!("the mark of a damaged log stays: {error}"));
+            }
+        }
     }
 
     /// Takes over a new image: opens, moves and removes replicas, then shows it. Blocks on the disk.
@@ -201,12 +217,8 @@ impl Broker {
     /// log start and the recovery point of the one that was deleted. Nothing is served before. A name that they do not
     /// have can wait for the next ones: three files durably written cost 20 ms on a usual disk.
     fn checkpoint(&self, any_misstated: bool) {
-        let mut outcome = self.folder.checkpoint_logs(&self.replicas);
-        // A high watermark beyond a log's end tells the next start that the log is damaged, should this one be killed
-        // before the controller has heard of it.
-        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            outcome = outcome.and_then(|()| self.folder.checkpoint_high_watermarks(&self.replicas));
-        }
+        let logs = self.folder.checkpoint_logs(&self.replicas);
+        let outcome = logs.and_then(|()| self.folder.checkpoint_high_watermarks(&self.replicas));
         if let Err(error) = outcome {
             // On a full disk a deletion is what helps, and what the checkpoints say of a topic that is gone harms only
             // one that has its name.
@@ -266,6 +278,7 @@ impl Broker {
             topic_id: topic.id,
             index,
             settings,
+            always_flushed: topic.always_flushed,
             producer_id_expiration_ms: self.settings.number("producer.id.expiration.ms"),
             local: self.local.clone(),
             is_new,
@@ -274,17 +287,13 @@ impl Broker {
             self.set_stray_aside(topic, index);
         }
         let bytes = if is_new { 0 } else { self.folder.bytes_of(&topic.name, index) };
-        let is_lost = !is_new && self.folder.is_lost(&at).unwrap_or(false);
-        if is_lost {
-            self.note_damage(change, "it is gone");
-        }
         let mut recovery = self.health.recovery(bytes);
         let opened = self.folder.open_partition(&wanted, self.clock.now_ms(), &mut recovery);
         let OpenedLog { partition, report, is_misstated } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
-                if !is_new && !is_lost {
+                if !is_new {
                     self.note_damage(change, "it cannot be opened");
                 }
                 return (None, is_new && self.folder.is_checkpointed(&at));
@@ -293,11 +302,8 @@ impl Broker {
         if let Some(cut) = &report.cut {
             tracing::warn!(topic = %topic.name, index, cut, bytes = report.bytes_cut, "the log's end is cut");
         }
-        if !is_new
-            && !is_lost
-            && let Some(damage) = self.folder.damage(&at, topic.always_flushed, &report)
-        {
-            self.note_damage(change, &damage);
+        if let Some(damage) = &report.damage {
+            self.note_damage(change, damage);
         }
         if !is_new {
             recovery.finish();

@@ -126,6 +126,7 @@ impl Folder {
             topic_id,
             index: 0,
             settings: &settings,
+            always_flushed: false,
             local: LocalBroker::alone(BrokerId(0)),
             producer_id_expiration_ms: 86_400_000,
             is_new: true,

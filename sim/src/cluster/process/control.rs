@@ -3,9 +3,11 @@
 //! broker is the controller, else by a call to whoever is.
 
 use odradek_coordination::quorum;
-use odradek_metadata::{AlterPartition, AlterPartitionReply, Command, Heartbeat, Image, RegisterBroker, Reply, Ticket};
+use odradek_metadata::{
+    AlterPartition, AlterPartitionReply, Command, Heartbeat, Image, PartitionKey, RegisterBroker, Reply, Ticket,
+};
 use odradek_partition::IsrAnswer;
-use odradek_replication::{Batch, Proposal, Question};
+use odradek_replication::{Batch, Proposal, Question, ReplicaKey};
 use odradek_runtime::lifecycle::{self, NoHeartbeat, OwnRegistration};
 use odradek_runtime::metadata_node::{self as node, Moment};
 use odradek_server::controller::{ControllerUnavailable, Decided, HeartbeatAnswer};
@@ -13,6 +15,7 @@ use odradek_server::controller::{ControllerUnavailable, Decided, HeartbeatAnswer
 use super::fetching::Fetched;
 use super::{Exit, Input, Out, Process, Shown};
 use crate::cluster::message::{Answer, CallId, Endpoint, Request};
+use crate::cluster::profile::Planted;
 use std::sync::Arc;
 
 /// How long a broker waits for the controller.
@@ -132,11 +135,38 @@ impl Process {
         let newest = Arc::clone(&self.newest);
         self.remove_strays(&newest);
         self.take_over(&newest, false);
+        if let Err(error) = self.folder.recovered() {
+            self.fail(error.to_string());
+        }
+        if self.is_over {
+            return;
+        }
         self.has_recovered = true;
-        self.tell_life(lifecycle::Input::Recovered);
+        let found = std::mem::take(&mut self.damaged);
+        let damaged = found.iter().map(key_of).collect();
+        self.out.push(Out::Shown(Shown::Recovered { opened: self.replicas.keys().copied().collect(), damaged }));
+        if self.planted == Some(Planted::DamageForgotten) {
+            self.forget_damage(&found);
+        }
+        if found.is_empty() || self.planted == Some(Planted::DamageNotTold) {
+            self.tell_life(lifecycle::Input::Recovered);
+        } else {
+            self.registration.damaged_logs = found;
+            self.tell_life(lifecycle::Input::RecoveredWithDamage);
+        }
         let own = self.own_registration(&newest);
         self.tell_life(lifecycle::Input::Applied(own));
         self.take_image_soon();
+    }
+
+    /// Later starts do not find these logs damaged any more.
+    fn forget_damage(&mut self, told: &[PartitionKey]) {
+        for key in told {
+            let Some(replica) = self.replicas.get(&key_of(key)) else { continue };
+            if let Err(error) = self.folder.damage_is_told(&replica.topic, key.partition) {
+                self.fail(error.to_string());
+            }
+        }
     }
 
     fn own_registration(&self, image: &Image) -> OwnRegistration {
@@ -150,6 +180,7 @@ impl Process {
             match effect {
                 lifecycle::Effect::Register => {
                     let registration: RegisterBroker = self.registration.clone();
+                    self.tells_damage = !registration.damaged_logs.is_empty();
                     self.ask_controller(Wish::Decide(Command::RegisterBroker(registration)), Own::Register);
                 }
                 lifecycle::Effect::Recover => {
@@ -308,6 +339,12 @@ impl Process {
                     Reply::RegisterBroker(outcome) => Some(outcome),
                     _ => None,
                 });
+                if matches!(outcome, Some(Ok(_))) && self.tells_damage {
+                    // Before these replicas can be in sync again. Told once: later they may be whole.
+                    let told = std::mem::take(&mut self.registration.damaged_logs);
+                    self.forget_damage(&told);
+                    self.out.push(Out::Shown(Shown::DamageTold(told.iter().map(key_of).collect())));
+                }
                 self.tell_life(lifecycle::Input::Registered(outcome));
             }
             (Own::Heartbeat, Said::Heartbeat(answer)) => {
@@ -341,4 +378,8 @@ impl Process {
             }
         }
     }
+}
+
+fn key_of(key: &PartitionKey) -> ReplicaKey {
+    ReplicaKey { topic: key.topic, partition: key.partition }
 }

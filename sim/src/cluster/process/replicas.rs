@@ -13,6 +13,7 @@ use super::control::Own;
 use super::fetching::LANES;
 use super::serving::Parked;
 use super::{Input, Out, Process, Shown};
+use crate::cluster::folder::OpenedLog;
 use crate::cluster::message::{Answer, Produced, Refusal};
 use crate::cluster::profile::Planted;
 
@@ -110,14 +111,17 @@ impl Process {
         let Change { key, topic, .. } = change;
         let (settings, wall_ms) = (change.settings.clone(), self.wall_ms());
         let named = (&topic.name, topic.id, key.partition);
-        let (log, high_watermark, is_misstated) =
-            match self.folder.open_log(named, &small_segments(&settings), is_new, wall_ms) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    self.fail(format!("a log does not open: {error}"));
-                    return None;
-                }
-            };
+        let opened = self.folder.open_log(named, &small_segments(&settings), topic.always_flushed, is_new, wall_ms);
+        let OpenedLog { log, high_watermark, is_misstated, is_damaged } = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.fail(format!("a log does not open: {error}"));
+                return None;
+            }
+        };
+        if is_damaged {
+            self.damaged.push(PartitionKey { topic: key.topic, partition: key.partition });
+        }
         let topic_partition = TopicPartition { topic: topic.name.clone(), partition: key.partition };
         let id = TopicIdPartition { id: topic.id, topic_partition };
         let (local, rules) = (self.local.clone(), PartitionSettings::new(&settings));

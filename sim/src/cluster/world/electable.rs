@@ -44,12 +44,13 @@ impl World {
     }
 
     /// Where the log of a replica ends whose machine is what its registration says. Of others the controller is yet to
-    /// learn that they have lost something.
+    /// learn that they have lost something; so it is of a damaged log, before its broker may lead.
     fn known_end(&self, key: ReplicaKey, broker: BrokerId) -> Option<Offset> {
         let machine = self.machines.get(broker.0 as usize)?;
         let registered = self.newest_image.broker(broker)?;
         let is_known = registered.boot_id == machine.kernel() && registered.directory_id == machine.voter.directory_id;
-        let process = machine.process.as_ref().filter(|_| is_known)?;
+        let is_told = registered.is_active() || !self.is_damaged(broker.0 as usize, key);
+        let process = machine.process.as_ref().filter(|_| is_known && is_told)?;
         process.ends(key).map(|(end, _)| end)
     }
 }
