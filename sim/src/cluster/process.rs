@@ -415,6 +415,11 @@ impl Process {
         Some((partition.log_end_offset(), partition.high_watermark()))
     }
 
+    /// Where a replica's log begins.
+    pub(super) fn log_start(&self, key: ReplicaKey) -> Option<Offset> {
+        Some(self.replicas.get(&key)?.partition.log_start_offset())
+    }
+
     /// What its disk says of the voters.
     pub(super) fn voter_sets(&self) -> &VoterSets {
         self.node.voter_sets()
