@@ -257,7 +257,9 @@ impl State {
             apply_change(&mut self.synced_names, &change);
             if let NameChange::Rename(from, to) = &change {
                 // Another folder may have the name by now: what came before is none of it.
-                left.iter_mut().for_each(|earlier| earlier.folder_renamed(from, to));
+                for earlier in &mut left {
+                    earlier.folder_renamed(from, to);
+                }
             }
         }
         self.unsynced_names = left;
