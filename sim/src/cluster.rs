@@ -21,11 +21,14 @@
 //! several replicas without a leader, so that the loss is seen; whoever leads it must have everything all the same. A sole
 //! replica that does not force its records leads again with what it has after a loss of power, and never after that of its
 //! folder or of its log.
-//! A folder is only lost while another voter has the metadata. Bits are turned only where recovery looks: above the
-//! recovery point of a log that was not closed. What it takes on trust is found out by who reads it, as in Kafka.
+//! A folder is only lost while another voter has the metadata, and the Lease is not one that was rolled back and that
+//! nobody has repaired yet: to repair it without a controller takes every voter's word. Bits are turned only where recovery
+//! looks: above the recovery point of a log that was not closed. What it takes on trust is found out by who reads it, as in
+//! Kafka.
 //!
 //! What is not the product's: `process.rs` and its parts join the machines as the runtime and the server join them,
-//! because those hang on tasks and sockets; the data folder; clients. Groups have no members, and their journals are not
+//! because those hang on tasks and sockets (what an image asks of replicas, who fetches what, and what the controller's
+//! answers mean is `replication`'s, for both); the data folder; clients. Groups have no members, and their journals are not
 //! rewritten. Each committed offset is asked for by the client that committed it.
 
 mod faults;

@@ -87,6 +87,25 @@ fn the_simulated_disk_keeps_the_contract() {
 }
 
 #[test]
+fn what_was_not_synced_in_a_folder_that_was_renamed_is_not_in_another_of_its_name() {
+    let disk = SimulatedDisk::new(1);
+    let (root, folder, aside) = (Path::new("/"), Path::new("/d"), Path::new("/aside"));
+    disk.create_dir_all(folder).expect("made");
+    disk.sync_dir(root).expect("synced");
+    disk.open(&folder.join("old"), OpenMode::CreateNew).expect("new");
+    disk.rename(folder, aside).expect("renamed");
+    disk.sync_dir(root).expect("synced");
+    disk.create_dir_all(folder).expect("made anew");
+    disk.sync_dir(root).expect("synced");
+    disk.open(&folder.join("new"), OpenMode::CreateNew).expect("new");
+    disk.sync_dir(folder).expect("synced");
+    disk.sync_dir(aside).expect("synced");
+    disk.restart(Outage::PowerLossOfAllUnsynced);
+    let names = |dir| disk.list(dir).expect("listed").into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+    assert_eq!((names(folder), names(aside)), (vec!["new".to_owned()], vec!["old".to_owned()]));
+}
+
+#[test]
 fn a_power_loss_keeps_what_was_synced_and_may_take_the_rest() {
     let mut lengths = std::collections::BTreeSet::new();
     for seed in 0..200 {

@@ -56,7 +56,7 @@ pub enum FollowerStep {
     Fetch(FetchPlan),
     /// Ask for the leader's offsets; a later step makes the answer void.
     AskOffsets(OffsetsPlan),
-    /// The log was cut: write the checkpoints first, then tell [`crate::Partition::checkpointed`].
+    /// The log was cut, at its end or its start: write the checkpoints first, then tell [`crate::Partition::checkpointed`].
     AwaitCheckpoint,
     /// `flush.messages=1`: what is claimed by a fetch must be forced first; ask again after
     /// [`crate::Partition::flushed`].

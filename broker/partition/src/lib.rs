@@ -7,8 +7,8 @@
 //! ([`ReplicaLog`], which `odradek_log::Log` fulfils) and what the metadata says of other brokers ([`Brokers`]).
 //!
 //! # How to drive it
-//! 1. **Metadata.** For every change of the partition, in the metadata's order: [`Partition::lead`] if this broker
-//!    leads, [`Partition::follow`] if another does, [`Partition::resign`] if none; [`Partition::close`] if it goes.
+//! 1. **Metadata.** For every change of the partition, in the metadata's order: [`Partition::decide`], which leads,
+//!    follows or resigns; [`Partition::close`] if it goes.
 //! 2. **As leader.** [`Partition::append`] for produces, [`Partition::follower_fetch`] when a follower's fetch arrives,
 //!    [`Partition::tick`] every half of `replica.lag.time.max.ms`, [`Partition::brokers_changed`] when the metadata says
 //!    something new of brokers. [`Effect::ProposeIsr`] goes to the controller and its
@@ -63,7 +63,7 @@ pub use log_port::{
     StorageError, TimedOffset,
 };
 pub use partition::{
-    Acks, Appended, DeleteOutcome, DeleteRequested, Effect, FollowerFetch, FollowerFetched, Partition,
+    Acks, Appended, Decided, DeleteOutcome, DeleteRequested, Effect, FollowerFetch, FollowerFetched, Partition,
     PartitionSettings, ProduceOutcome, ProduceWait, Witnesses,
 };
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -17,6 +17,7 @@ use odradek_records::ValidatedBatch;
 
 pub use self::deletion::{DeleteOutcome, DeleteRequested};
 pub use self::fetches::{FollowerFetch, FollowerFetched};
+pub use self::roles::Decided;
 pub use self::witnesses::Witnesses;
 use crate::brokers::LocalBroker;
 use crate::error::{AppendError, LeadershipError};
@@ -117,8 +118,8 @@ pub enum Effect {
     },
     /// Take [`Partition::flush_job`], run it outside of the lock, report by [`Partition::flushed`].
     Flush,
-    /// The log was cut back: write the checkpoints of recovery point, high watermark and log start, then report by
-    /// [`Partition::checkpointed`]. Nothing is appended before.
+    /// The log was cut back, or what lies below its new start must not come back: write the checkpoints of recovery point,
+    /// high watermark and log start, then report by [`Partition::checkpointed`]. Nothing is appended before.
     Checkpoint,
     /// Send this to the controller and report by [`Partition::isr_answered`]. Attempts after the first are to be sent
     /// no sooner than 50 ms after the one before.

@@ -185,6 +185,40 @@ fn a_leaders_log_that_starts_within_a_batch_is_copied_from_that_batch_on() {
 }
 
 #[test]
+fn a_tail_below_the_leaders_start_does_not_come_back_with_a_restart() {
+    let mut replicas = Replicas::new(2, plain(1));
+    // Four records that both have, then ten that only the follower has.
+    replicas.elect(1, 1, 1, &[1]);
+    replicas.append(1, 4);
+    replicas.catch_up(0);
+    for _ in 0..10 {
+        replicas.append(1, 1);
+    }
+    replicas.lead(0, 2, 2, &[0]);
+    replicas.append(0, 5);
+    replicas.append(0, 5);
+    replicas.on(0).delete_records(Some(9), None).expect("deleted");
+    replicas.follow(1, 0, 2, 2);
+    // The leader knows nothing of epoch 1 any more but that it has ended at its start.
+    assert_eq!(replicas.round(1).follower_effects, [Effect::Checkpoint]);
+    assert_eq!((replicas.on(1).log_start_offset(), replicas.end(1)), (0, 9));
+    replicas.on(1).checkpointed();
+    let round = replicas.round(1);
+    assert_eq!((replicas.on(1).log_start_offset(), replicas.end(1)), (9, 14));
+    assert_eq!(round.follower_effects, [Effect::Checkpoint], "{round:?}");
+    assert_eq!(replicas.on(1).next_step(), FollowerStep::AwaitCheckpoint);
+    replicas.catch_up(1);
+    // From now on the history is one, and its start can wait.
+    replicas.append(0, 3);
+    replicas.catch_up(1);
+    replicas.on(0).delete_records(Some(16), None).expect("deleted");
+    replicas.append(0, 1);
+    let round = replicas.round(1);
+    assert!(!round.follower_effects.contains(&Effect::Checkpoint), "{round:?}");
+    assert_eq!(replicas.on(1).log_start_offset(), 16);
+}
+
+#[test]
 fn nothing_is_appended_after_a_cut_before_its_checkpoint() {
     let mut replicas = Replicas::new(2, plain(1));
     replicas.lead(1, 1, 1, &[1]);

@@ -4,10 +4,11 @@
 mod harness;
 
 use harness::{LAG, Replicas, batch, id, members, plain, proposed};
-use odradek_model::LeaderEpoch;
+use odradek_model::{LeaderEpoch, TopicSettings};
 use odradek_partition::{
-    Acks, AppendError, DeleteOutcome, DeleteRecordsError, Effect, FollowerFetchError, FollowerFetched, Isolation,
-    IsrAnswer, LeadershipError, ListOffsetsError, OffsetSpec, ProduceOutcome, ProduceWait, WaitToken, Waiting,
+    Acks, AppendError, Decided, DeleteOutcome, DeleteRecordsError, Effect, FollowerFetchError, FollowerFetched,
+    Isolation, IsrAnswer, Leadership, LeadershipError, ListOffsetsError, OffsetSpec, ProduceOutcome, ProduceWait,
+    WaitToken, Waiting,
 };
 
 const READ: Isolation = Isolation::ReadUncommitted;
@@ -55,6 +56,25 @@ fn too_few_in_sync_refuse_before_and_tell_after() {
     assert_eq!(replicas.on(0).wait_produce(WaitToken(1), 1), Ok(ProduceWait::Done(ProduceOutcome::Committed)));
     replicas.lead(0, 1, 3, &[0, 1]);
     assert_eq!(replicas.high_watermark(0), 2);
+}
+
+#[test]
+fn of_a_decision_and_settings_of_one_moment_the_larger_minimum_counts_meanwhile() {
+    let mut replicas = Replicas::new(2, plain(1));
+    replicas.elect(0, 1, 1, &[0, 1]);
+    replicas.append(0, 1);
+    replicas.pass(LAG + 1);
+    let mut alone = |partition_epoch, min_insync_replicas| {
+        let (replicas_of, in_sync) = (vec![id(0), id(1)], vec![id(0)]);
+        let leadership = Leadership { leader_epoch: 1, partition_epoch, replicas: replicas_of, in_sync };
+        let settings = TopicSettings { min_insync_replicas, ..TopicSettings::default() };
+        let now = replicas.now;
+        let (_, outcome) = replicas.on(0).decide(Decided::Leads(leadership), Some(&settings), now);
+        outcome.expect("its epoch is stored");
+        replicas.high_watermark(0)
+    };
+    assert_eq!(alone(2, 2), 0, "the ISR shrinks to one, and one was enough until now");
+    assert_eq!(alone(3, 1), 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use odradek_partition::{AskNumber, FetchPlan, FollowerStep, MonotonicTime, Offse
 
 use crate::session::{Session, SessionAnswer, SessionStep};
 use crate::throttle::Throttle;
-use crate::{FetcherId, ReplicaKey};
+use crate::{FetcherId, Lane, ReplicaKey};
 
 /// The settings of replica fetches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,6 +164,8 @@ pub struct Fetcher {
     /// session's partitions.
     leaving: BTreeSet<ReplicaKey>,
     is_paused: bool,
+    /// Whether the last [`Fetcher::next`] gave a request.
+    is_asking: bool,
 }
 
 impl Fetcher {
@@ -180,6 +182,7 @@ impl Fetcher {
             session: Session::default(),
             leaving: BTreeSet::new(),
             is_paused: false,
+            is_asking: false,
         }
     }
 
@@ -252,9 +255,10 @@ impl Fetcher {
 
     /// What to ask beside a request on its way, for those that came meanwhile or whose wait is over: on another
     /// connection, so that they do not wait with it. As [`Self::next`] else; the next call of that takes over whom this
-    /// one asks for. Such a request has no session.
+    /// one asks for. Such a request has no session. Without a request on its way [`Self::next`] is about to see them.
     pub fn next_of_newcomers(&mut self, now: MonotonicTime, step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
-        if self.throttle.is_some() {
+        // Only an ordinary lane has a second connection.
+        if !matches!(self.id.lane, Lane::Ordinary(_)) || !self.is_asking {
             return Next::Wait(None);
         }
         match self.ask(now, Whom::Newcomers, step) {
@@ -271,7 +275,9 @@ impl Fetcher {
     /// which it was not told what became of them are asked for again, unless the session goes on and the answer does not
     /// name them: their questions stand.
     pub fn next(&mut self, now: MonotonicTime, step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {
-        self.ask(now, Whom::All, step)
+        let next = self.ask(now, Whom::All, step);
+        self.is_asking = matches!(next, Next::Ask { .. });
+        next
     }
 
     fn ask(&mut self, now: MonotonicTime, whom: Whom, mut step: impl FnMut(ReplicaKey) -> FollowerStep) -> Next {

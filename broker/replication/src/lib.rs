@@ -7,6 +7,8 @@
 //! - [`Throttle`] bounds the bytes per second of partitions that a reassignment adds.
 //! - [`Confirmations`] asks the replicas of partitions that this broker leads whether a later leader is known.
 //! - [`Proposals`] gathers the ISR changes that this broker's leaders propose: one command at a time.
+//! - [`TakingOver`] says what an image of the metadata asks of this broker's replicas, [`Following`] which fetchers begin,
+//!   end, and get which partition because of it.
 //!
 //! # How to drive a fetcher
 //! Loop: [`Fetcher::next`]; send what it gives, the questions for offsets first; give each answer to its partition, whose
@@ -21,19 +23,24 @@
 
 mod confirmations;
 mod fetcher;
+mod following;
+mod isr_changes;
 mod lane;
 mod proposals;
 #[cfg(test)]
 mod scenarios;
 mod session;
+mod taking_over;
 mod throttle;
 
 pub use confirmations::{Confirmations, Confirmed, Question, READ_WAIT_MS, ReadToken, Turn};
 pub use fetcher::{Ask, Fetch, FetchSettings, Fetcher, Next, Outcome};
+pub use following::{FollowEffect, Following};
 pub use lane::{FetcherId, Lane, fetcher_of};
 use odradek_model::TopicId;
 pub use proposals::{Batch, PROPOSALS_MAX, Proposal, Proposals, RETRY_PAUSE_MS};
 pub use session::{SessionAnswer, SessionStep};
+pub use taking_over::{Change, Present, TakingOver, Task, decided};
 pub use throttle::Throttle;
 
 /// One partition, by its topic's id: a topic that is created anew under its name is another.

@@ -28,7 +28,7 @@ use crate::failure::Failure;
 use crate::metrics::TopicMetrics;
 use crate::replication::Replication;
 
-pub use self::roles::{ConsumerView, Decided};
+pub use self::roles::ConsumerView;
 
 /// Why a produced batch is not in the log.
 #[derive(Debug, thiserror::Error)]

@@ -11,12 +11,13 @@ mod proposing;
 mod source;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use odradek_partition::{IsrChange, MonotonicTime};
-use odradek_replication::{FetchSettings, Fetcher, FetcherId, Lane, Proposals, ReplicaKey, Throttle};
+use odradek_replication::{
+    FetchSettings, Fetcher, FetcherId, FollowEffect, Following, Lane, Proposals, ReplicaKey, Throttle,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -72,10 +73,7 @@ impl Links {
 #[derive(Debug, Default)]
 struct Fetchers {
     by_id: HashMap<FetcherId, Arc<RunningFetcher>>,
-    /// Who fetches a partition.
-    of: HashMap<ReplicaKey, FetcherId>,
-    /// Bytes per second of partitions that a reassignment adds, for all fetchers together.
-    throttled_rate: Option<u64>,
+    following: Following,
 }
 
 /// A fetcher and its task.
@@ -86,8 +84,6 @@ struct RunningFetcher {
     wake: Notify,
     /// The same for newcomers.
     wake_of_newcomers: Notify,
-    /// Whether a request is on its way. Written under the fetcher's lock.
-    is_busy: AtomicBool,
 }
 
 impl RunningFetcher {
@@ -176,48 +172,38 @@ impl Replication {
         }
     }
 
-    /// Has a partition fetched by this fetcher, or by none, after the replica has taken what the metadata says of it. If
-    /// that `is_news`, a back-off ends.
-    pub fn follow(self: &Arc<Self>, key: ReplicaKey, wanted: Option<FetcherId>, is_news: bool, now: MonotonicTime) {
+    /// Has a partition fetched by this fetcher, or by none ([`Following::follow`]).
+    pub fn follow(&self, key: ReplicaKey, wanted: Option<FetcherId>, is_news: bool, now: MonotonicTime) {
         let mut fetchers = self.fetchers();
-        if !is_news && fetchers.of.get(&key).copied() == wanted {
-            return;
-        }
-        if let Some(present) = fetchers.of.get(&key).copied().filter(|present| Some(*present) != wanted) {
-            fetchers.of.remove(&key);
-            if let Some(running) = fetchers.by_id.get(&present) {
-                let is_empty = {
-                    let mut fetcher = running.lock();
-                    fetcher.remove(key);
-                    fetcher.is_empty()
-                };
-                if is_empty {
-                    // Its task ends when it sees that.
-                    running.wake();
-                    fetchers.by_id.remove(&present);
-                    fetchers.share_rate(now);
+        let effects = fetchers.following.follow(key, wanted, is_news);
+        self.carry_out(&mut fetchers, effects, now);
+    }
+
+    fn carry_out(&self, fetchers: &mut Fetchers, effects: Vec<FollowEffect>, now: MonotonicTime) {
+        for effect in effects {
+            match effect {
+                FollowEffect::Begin { id, key, rate } => {
+                    let throttle = rate.map(|rate| Throttle::new(rate, now));
+                    let mut fetcher = Fetcher::new(id, self.settings, throttle);
+                    fetcher.add(key);
+                    let running = Arc::new(RunningFetcher {
+                        fetcher: Mutex::new(fetcher),
+                        wake: Notify::new(),
+                        wake_of_newcomers: Notify::new(),
+                    });
+                    fetchers.by_id.insert(id, Arc::clone(&running));
+                    if let Some(links) = self.links.get() {
+                        self.spawn_fetcher(links, &running);
+                    }
+                }
+                FollowEffect::Add { id, key } => fetchers.tell(id, |fetcher| fetcher.add(key)),
+                FollowEffect::Remove { id, key } => fetchers.tell(id, |fetcher| fetcher.remove(key)),
+                FollowEffect::Throttle { id, rate } => fetchers.tell(id, |fetcher| fetcher.set_throttle(rate, now)),
+                // Its tasks end when they see that nothing is left.
+                FollowEffect::End(id) => {
+                    fetchers.by_id.remove(&id);
                 }
             }
-        }
-        let Some(id) = wanted else { return };
-        fetchers.of.insert(key, id);
-        if let Some(running) = fetchers.by_id.get(&id) {
-            running.lock().add(key);
-            running.wake();
-            return;
-        }
-        let mut fetcher = Fetcher::new(id, self.settings, None);
-        fetcher.add(key);
-        let running = Arc::new(RunningFetcher {
-            fetcher: Mutex::new(fetcher),
-            wake: Notify::new(),
-            wake_of_newcomers: Notify::new(),
-            is_busy: AtomicBool::new(false),
-        });
-        fetchers.by_id.insert(id, Arc::clone(&running));
-        fetchers.share_rate(now);
-        if let Some(links) = self.links.get() {
-            self.spawn_fetcher(links, &running);
         }
     }
 
@@ -225,10 +211,8 @@ impl Replication {
     /// (`follower.replication.throttled.rate`), and those that others fetch here (`leader.replication.throttled.rate`).
     pub fn throttle(&self, followers: Option<u64>, leaders: Option<u64>, now: MonotonicTime) {
         let mut fetchers = self.fetchers();
-        if fetchers.throttled_rate != followers {
-            fetchers.throttled_rate = followers;
-            fetchers.share_rate(now);
-        }
+        let effects = fetchers.following.throttle(followers);
+        self.carry_out(&mut fetchers, effects, now);
         drop(fetchers);
         let mut throttle = self.leader_throttle();
         if throttle.as_ref().map(Throttle::bytes_per_second) != leaders {
@@ -254,7 +238,7 @@ impl Replication {
     /// A follower's disk has done what the follower waited for.
     pub fn ready(&self, key: ReplicaKey) {
         let fetchers = self.fetchers();
-        let running = fetchers.of.get(&key).and_then(|id| fetchers.by_id.get(id));
+        let running = fetchers.following.fetcher(key).and_then(|id| fetchers.by_id.get(&id));
         if let Some(running) = running {
             running.lock().ready(key);
             running.wake();
@@ -287,12 +271,10 @@ impl Replication {
 }
 
 impl Fetchers {
-    /// Each throttled fetcher gets an equal part of the rate.
-    fn share_rate(&self, now: MonotonicTime) {
-        let throttled = || self.by_id.iter().filter(|(id, _)| id.lane == Lane::Reassignment);
-        let count = throttled().count().max(1) as u64;
-        for (_, running) in throttled() {
-            running.lock().set_throttle(self.throttled_rate.map(|rate| rate / count), now);
+    /// Changes a fetcher, and has its tasks look.
+    fn tell(&self, id: FetcherId, change: impl FnOnce(&mut Fetcher)) {
+        if let Some(running) = self.by_id.get(&id) {
+            change(&mut running.lock());
             running.wake();
         }
     }

@@ -323,11 +323,13 @@ impl Faults {
         }
     }
 
-    /// A folder is lost only while every voter is there that anybody knows, and another one has what it had of the
-    /// metadata. If partitions are to survive it, it waits for a whole cluster as a loss of power does.
+    /// A folder is lost only while every voter is there that anybody knows, another one has what it had of the metadata,
+    /// and nobody needs the word of all of them, as whoever repairs a fallen Lease does. If partitions are to survive it,
+    /// it waits for a whole cluster as a loss of power does.
     fn empty_folder(&mut self, world: &mut World, id: usize, attempts: u32) {
         let lost = world.machines[id].voter;
-        let bearable = world.settled_voters().is_some_and(|voters| voters.len() > 1 || !voters.contains(&lost));
+        let bearable = world.is_lease_newest()
+            && world.settled_voters().is_some_and(|voters| voters.len() > 1 || !voters.contains(&lost));
         if bearable && world.may_lose_power(id) {
             world.tally.note(Happening::FolderEmptied);
             self.quiet_until = world.now + ALONE_MS;
@@ -405,7 +407,6 @@ impl Faults {
             }
             return;
         }
-        world.lease_fell_in = world.lease.read().map(|view| view.epoch).max(world.lease_fell_in);
         if world.random.per_mille(400) {
             world.tell(|| "Lease deleted".to_owned());
             world.tally.note(Happening::LeaseDeleted);
@@ -415,13 +416,7 @@ impl Faults {
         // Of earlier voters some may be gone for good: then only an administrator's word helps.
         let same_voters = world.random.per_mille(600) || world.has_lost_voters();
         let steps = world.random.between(1, 6) as usize;
-        if world.lease.roll_back(steps, same_voters).is_some() {
-            world.tell(|| "Lease rolled back".to_owned());
-            world.tally.note(Happening::LeaseRolledBack);
-            if let Some(view) = world.lease.read() {
-                world.let_watches_see(&view);
-            }
-        }
+        world.roll_lease_back(steps, same_voters);
     }
 
     /// Everything is mended.
@@ -458,11 +453,9 @@ impl World {
     }
 
     /// The voters that the Lease names, if every broker runs, knows them as the newest, and each of them is there. Of a
-    /// voter set that changes nobody knows the outcome yet, and a Lease that has fallen calls for the word of all until it is
-    /// mended.
+    /// voter set that changes nobody knows the outcome yet.
     fn settled_voters(&self) -> Option<BTreeSet<Voter>> {
-        let view = self.lease.read().filter(|view| Some(view.epoch) > self.lease_fell_in)?;
-        let voters: BTreeSet<Voter> = view.voters.into_iter().collect();
+        let voters: BTreeSet<Voter> = self.lease.read()?.voters.into_iter().collect();
         let mut members = self.machines.iter().filter(|machine| machine.has_joined);
         let seen = members.all(|machine| {
             machine.process.as_ref().is_some_and(|process| {

@@ -19,7 +19,7 @@ use odradek_replication::ReplicaKey;
 use self::groups::Groups;
 use self::metadata::Metadata;
 use self::proposals::Proposals;
-pub(super) use self::records::{Entry, Records, on_disk};
+pub(super) use self::records::{Entry, Records, entries_on_disk};
 use super::process::Shown;
 use super::workload::Noted;
 pub use crate::quorum::Violation;
@@ -42,11 +42,7 @@ impl Oracle {
                 self.proposals.refused(broker, boot, *key, change);
                 Ok(())
             }
-            Shown::Leads
-            | Shown::LogStartRaised(_)
-            | Shown::LogCut(_)
-            | Shown::Recovered { .. }
-            | Shown::DamageTold(_) => Ok(()),
+            Shown::Leads | Shown::LogStartRaised { .. } | Shown::Recovered { .. } | Shown::DamageTold(_) => Ok(()),
         }
     }
 

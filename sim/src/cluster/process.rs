@@ -29,7 +29,7 @@ use odradek_metadata::{
 };
 use odradek_model::{BrokerId, ClusterId, Offset, Timestamp};
 use odradek_partition::{BrokerStatus, Brokers, IsrChange, LocalBroker, MonotonicTime, WaitToken};
-use odradek_replication::{FetcherId, Proposals, ReplicaKey};
+use odradek_replication::{FetcherId, Following, Proposals, ReplicaKey};
 use odradek_runtime::lifecycle::{self, BrokerLifecycle};
 use odradek_runtime::metadata_node::{self as node, MetadataNode, NodeIdentity, NodeSettings, QuorumLog};
 use uuid::Uuid;
@@ -120,10 +120,14 @@ pub(super) enum Shown {
     /// It was told that a proposal was surely refused.
     Refused(ReplicaKey, IsrChange),
     Leads,
-    /// Retention has let go what was below.
-    LogStartRaised(ReplicaKey),
-    /// The end of a follower's log was cut off.
-    LogCut(ReplicaKey),
+    /// Retention lets the log begin later.
+    LogStartRaised {
+        key: ReplicaKey,
+        /// Nothing from here on was let go.
+        start: Offset,
+        /// Bytes that are left; `None` if it failed in between.
+        left: Option<u64>,
+    },
     /// It has opened its replicas: all, and those whose logs are damaged.
     Recovered {
         opened: Vec<ReplicaKey>,
@@ -143,8 +147,9 @@ impl Shown {
                 format!("proposes {in_sync:?} for {} of {}", key.partition, key.topic)
             }
             Self::Refused(key, _) => format!("is refused for {} of {}", key.partition, key.topic),
-            Self::LogStartRaised(key) => format!("drops the beginning of {} of {}", key.partition, key.topic),
-            Self::LogCut(key) => format!("cuts the end of {} of {}", key.partition, key.topic),
+            Self::LogStartRaised { key, start, left } => {
+                format!("drops what is below {start} of {} of {}, and keeps {left:?} bytes", key.partition, key.topic)
+            }
             Self::Leads => "decides about the metadata".to_owned(),
             Self::Recovered { opened, damaged } => format!("has {} replicas, damaged {damaged:?}", opened.len()),
             Self::DamageTold(keys) => format!("has told of the damaged {keys:?}"),
@@ -214,7 +219,7 @@ pub(super) struct Process {
     heard: Arc<Heard>,
     replicas: BTreeMap<ReplicaKey, Replica>,
     fetchers: BTreeMap<FetcherId, RunningFetcher>,
-    fetched_by: BTreeMap<ReplicaKey, FetcherId>,
+    following: Following,
     proposals: Proposals,
     coordinators: Coordinators,
     confirming: Confirming,
@@ -316,7 +321,7 @@ impl Process {
             heard,
             replicas: BTreeMap::new(),
             fetchers: BTreeMap::new(),
-            fetched_by: BTreeMap::new(),
+            following: Following::default(),
             proposals: Proposals::default(),
             coordinators: Coordinators::default(),
             confirming: Confirming::default(),
@@ -409,6 +414,11 @@ impl Process {
     pub(super) fn ends(&self, key: ReplicaKey) -> Option<(Offset, Offset)> {
         let partition = &self.replicas.get(&key)?.partition;
         Some((partition.log_end_offset(), partition.high_watermark()))
+    }
+
+    /// Where a replica's log begins.
+    pub(super) fn log_start(&self, key: ReplicaKey) -> Option<Offset> {
+        Some(self.replicas.get(&key)?.partition.log_start_offset())
     }
 
     /// What its disk says of the voters.

@@ -7,6 +7,10 @@ use odradek_partition::PlantedBug as PartitionBug;
 
 use crate::Random;
 
+/// What retention is by, and how much is kept: a few segments, written in seconds.
+pub(super) const RETENTION: &str = "retention.bytes";
+pub(super) const RETENTION_BYTES: u64 = 12_288;
+
 /// A mistake that a run must find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Planted {

@@ -9,8 +9,8 @@ use odradek_replication::ReplicaKey;
 
 use super::faults::Faults;
 use super::folder::log_folder;
-use super::oracle::{Entry, Violation, on_disk};
-use super::profile::Profile;
+use super::oracle::{Entry, Violation, entries_on_disk};
+use super::profile::{Profile, RETENTION, RETENTION_BYTES};
 use super::tally::{Happening, Tally};
 use super::workload::{Administrator, Client, Committer, Consumer, Plan, Producer, ProducerKind, SOLE};
 use super::world::World;
@@ -22,9 +22,6 @@ const READY_WITHIN_MS: u64 = 20_000;
 const PROGRESS_WITHIN_MS: u64 = 90_000;
 /// After healing records are still written for so long.
 const PRODUCES_ON_MS: u64 = 1_500;
-/// What retention is by, and how much is kept: a few segments, written in seconds.
-const RETENTION: &str = "retention.bytes";
-const RETENTION_BYTES: u64 = 12_288;
 /// Events of a run; more are a storm.
 const MAX_EVENTS: u64 = 3_000_000;
 
@@ -338,15 +335,14 @@ impl Run {
             let mut first: Option<(usize, Vec<Entry>)> = None;
             for broker in &partition.replicas {
                 let id = broker.0 as usize;
-                let log = on_disk(&self.world.machines[id].disk, &log_folder(&topic.name, key.partition));
+                let mut log = entries_on_disk(&self.world.machines[id].disk, &log_folder(&topic.name, key.partition));
+                // What lies below the log's start goes with its segment. Nobody reads it, and it may be anything: a follower
+                // has it in common with its leader from the leader's start on.
+                let start = self.world.machines[id].process.as_ref().and_then(|process| process.log_start(key));
+                log.retain(|entry| Some(entry.offset) >= start);
                 let is_idempotent = |client: u64| idempotent.get(client as usize).copied().unwrap_or(false);
-                let retention: Option<u64> = topic.overrides.get(RETENTION).and_then(|bytes| bytes.parse().ok());
-                // Who follows lets go what its leader does, and may have less.
-                let is_held = Some(*broker) == partition.leader && !self.world.may_have_let_go_more(key);
-                let retention = if is_held { retention } else { retention.map(|_| 0) };
-                let outcome = self.world.oracle.records.check_log(key, id, (&log, retention), is_idempotent);
+                let outcome = self.world.oracle.records.check_log(key, id, &log, is_idempotent);
                 self.world.check(outcome);
-                let log = log.entries;
                 for entry in &log {
                     self.world.mix(entry.value ^ (entry.offset as u64) << 40);
                 }

@@ -6,7 +6,6 @@ mod damage;
 mod electable;
 mod lease;
 mod network;
-mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,18 +15,17 @@ use odradek_coordination::quorum::{self, LeaseCall};
 use odradek_coordination::{LeaseChange, LeaseView, Voter};
 use odradek_disk::{Disk, Outage, SimulatedDisk};
 use odradek_metadata::{Image, MetadataLog, Probe};
-use odradek_model::{BrokerId, ControllerEpoch, DirectoryId};
+use odradek_model::{BrokerId, ControllerEpoch, DirectoryId, Offset};
 use odradek_partition::Acks;
 use odradek_replication::ReplicaKey;
 use uuid::Uuid;
 
 use self::damage::Damage;
-use self::retention::Retention;
 use super::folder::{DATA, METADATA};
 use super::message::{CallId, Endpoint, Message, Request};
 use super::oracle::{Oracle, Violation};
 use super::process::{Exit, Identity, Input, Out, Process, Shown};
-use super::profile::Profile;
+use super::profile::{Profile, RETENTION};
 use super::tally::{Happening, Tally};
 use super::workload::{Administrator, Client, ClientOut, Noted};
 use crate::Random;
@@ -146,6 +144,8 @@ pub(super) struct World {
     /// Links that carry nothing, from and to.
     pub(super) cut: BTreeSet<(Endpoint, Endpoint)>,
     pub(super) lease_away: bool,
+    /// The highest epoch of the Lease before it was rolled back, if it ever was.
+    pub(super) lease_fell_from: ControllerEpoch,
     /// Whether the Lease API refuses most calls, as there are too many.
     pub(super) lease_throttled: bool,
     /// Brokers that cannot reach the Lease API.
@@ -162,9 +162,6 @@ pub(super) struct World {
     /// Partitions whose records were with a machine that lost power, and nowhere else.
     pub(super) may_be_leaderless: BTreeSet<ReplicaKey>,
     damage: Damage,
-    retention: Retention,
-    /// The epoch of the Lease before it was deleted or rolled back last.
-    pub(super) lease_fell_in: Option<ControllerEpoch>,
     /// What calls for a reaction of whoever breaks things.
     pub(super) troubles: Vec<(usize, Trouble)>,
     queue: BTreeMap<(u64, u64), Event>,
@@ -185,6 +182,7 @@ impl World {
             oracle: Oracle::default(),
             cut: BTreeSet::new(),
             lease_away: false,
+            lease_fell_from: -1,
             lease_throttled: false,
             lease_cut: BTreeSet::new(),
             healed: false,
@@ -196,8 +194,6 @@ impl World {
             newest_image: Arc::default(),
             may_be_leaderless: BTreeSet::new(),
             damage: Damage::default(),
-            retention: Retention::default(),
-            lease_fell_in: None,
             troubles: Vec::new(),
             queue: BTreeMap::new(),
             next_event: 0,
@@ -441,8 +437,13 @@ impl World {
         let Some(process) = &mut self.machines[id].process else { return };
         let outs = process.handle(now, input);
         if self.machines[id].disk.is_crashed() {
-            // Nobody hears of what it was about to do.
+            // Nobody hears of what it was about to do, but checkers of what it has done.
             self.tally.note(Happening::CrashInACall);
+            for out in outs {
+                if let Out::Shown(Shown::LogStartRaised { key, start, left }) = out {
+                    self.log_start_raised(key, start, left);
+                }
+            }
             self.ended_badly(id, "its disk crashed");
             return;
         }
@@ -493,12 +494,8 @@ impl World {
                     }
                 }
                 match &shown {
-                    Shown::LogStartRaised(key) => self.log_start_raised(id, *key),
-                    Shown::LogCut(key) => self.may_be_shorter(id, &[*key]),
-                    Shown::Recovered { opened, damaged } => {
-                        self.may_be_shorter(id, opened);
-                        self.logs_recovered(id, opened, damaged);
-                    }
+                    Shown::LogStartRaised { key, start, left } => self.log_start_raised(*key, *start, *left),
+                    Shown::Recovered { opened, damaged } => self.logs_recovered(id, opened, damaged),
                     Shown::DamageTold(keys) => self.damage_told(id, keys),
                     _ => {}
                 }
@@ -506,6 +503,16 @@ impl World {
                 self.check(outcome);
             }
         }
+    }
+
+    fn log_start_raised(&mut self, key: ReplicaKey, start: Offset, left: Option<u64>) {
+        if left.is_some() {
+            self.tally.note(Happening::LogStartRaised);
+        }
+        let topic = self.newest_image.topic_by_id(key.topic);
+        let kept = topic.and_then(|topic| topic.overrides.get(RETENTION)?.parse().ok());
+        let outcome = self.oracle.records.log_start_raised(key, start, (left, kept));
+        self.check(outcome);
     }
 
     /// Partitions that come into the hands of a machine that has lost power, before the controller knows of it, may lose

@@ -45,6 +45,29 @@ impl NameChange {
         let (Self::Set(path, _) | Self::Remove(path) | Self::Rename(_, path)) = self;
         path.parent().unwrap_or(Path::new(""))
     }
+
+    /// A change in a folder goes where the folder goes.
+    fn folder_renamed(&mut self, from: &Path, to: &Path) {
+        if !self.dir().starts_with(from) {
+            return;
+        }
+        match self {
+            Self::Set(path, _) | Self::Remove(path) => *path = renamed(path, from, to),
+            Self::Rename(before, after) => {
+                *before = renamed(before, from, to);
+                *after = renamed(after, from, to);
+            }
+        }
+    }
+}
+
+/// The path of what had this path, after a rename.
+fn renamed(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_path_buf(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_path_buf(),
+    }
 }
 
 /// What a mutating call does: whether its effect takes place, and what it answers.
@@ -225,10 +248,19 @@ impl State {
 
     /// Makes the changes of names in a folder durable. A change in another folder that came before may still be lost.
     pub(super) fn sync_dir(&mut self, dir: &Path) {
-        let (synced, left): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.unsynced_names).into_iter().partition(|change| change.dir() == dir);
-        for change in &synced {
-            apply_change(&mut self.synced_names, change);
+        let mut left: Vec<NameChange> = Vec::new();
+        for change in std::mem::take(&mut self.unsynced_names) {
+            if change.dir() != dir {
+                left.push(change);
+                continue;
+            }
+            apply_change(&mut self.synced_names, &change);
+            if let NameChange::Rename(from, to) = &change {
+                // Another folder may have the name by now: what came before is none of it.
+                for earlier in &mut left {
+                    earlier.folder_renamed(from, to);
+                }
+            }
         }
         self.unsynced_names = left;
     }
@@ -246,9 +278,7 @@ fn apply_change(names: &mut BTreeMap<PathBuf, Node>, change: &NameChange) {
             let moved: Vec<PathBuf> = names.keys().filter(|name| name.starts_with(from)).cloned().collect();
             for name in moved {
                 let Some(node) = names.remove(&name) else { continue };
-                let rest = name.strip_prefix(from).unwrap_or(Path::new(""));
-                let target = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
-                names.insert(target, node);
+                names.insert(renamed(&name, from, to), node);
             }
         }
     }

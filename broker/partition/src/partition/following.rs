@@ -146,15 +146,28 @@ impl Partition {
             self.raise_high_watermark(committed, &mut effects);
         }
         let start = log_start_offset.min(self.high_watermark);
-        if start > self.log.log_start_offset()
-            && let Err(error) = self.log.advance_log_start(start)
-        {
-            let (more, result) = self.storage_failed(error);
-            effects.extend(more);
-            return (effects, result);
+        if start > self.log.log_start_offset() {
+            let is_common = self.continues_across(start);
+            if let Err(error) = self.log.advance_log_start(start) {
+                let (more, result) = self.storage_failed(error);
+                effects.extend(more);
+                return (effects, result);
+            }
+            if !is_common {
+                // It must not come back with a restart: until then this replica asks for nothing, so it is not in sync.
+                self.checkpoint_due = true;
+                effects.push(Effect::Checkpoint);
+            }
         }
         effects.extend(self.advance());
         (effects, result)
+    }
+
+    /// Whether what lies below an offset is surely the leader's, whose log begins there: one epoch on both sides is one
+    /// history. A leader whose log no longer has the epoch of a follower's tail tells it to cut at the leader's start at the
+    /// lowest, and what is left of the tail below that was perhaps never committed.
+    fn continues_across(&self, offset: Offset) -> bool {
+        offset < self.log.log_end_offset() && self.log.epoch_at(offset - 1) == self.log.epoch_at(offset)
     }
 
     fn append_replicated(

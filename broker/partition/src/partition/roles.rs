@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Beginning and ending a role, as the metadata says, and the passing of time. Must not know what a role does.
 
-use odradek_model::LeaderEpoch;
+use odradek_model::{LeaderEpoch, TopicSettings};
 
 use super::{Effect, Partition, ProduceOutcome, Role};
 use crate::follower::{Follower, Followership};
@@ -11,7 +11,53 @@ use crate::log_port::StorageError;
 use crate::planted::PlantedBug;
 use crate::time::MonotonicTime;
 
+/// What the metadata decided for a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decided {
+    /// It leads.
+    Leads(Leadership),
+    /// Another does.
+    Follows(Followership),
+    /// Nobody does.
+    Leaderless,
+}
+
 impl Partition {
+    /// Takes a decision, with the topic's settings of the same moment if they have changed. The two are taken one after
+    /// the other, so that the larger minimum of in-sync replicas counts meanwhile. What is asked for is to be done in
+    /// any case.
+    ///
+    /// # Errors
+    /// The new epoch could not be stored: this replica leads nothing, and the same decision is to be given again later.
+    pub fn decide(
+        &mut self,
+        decided: Decided,
+        settings: Option<&TopicSettings>,
+        now: MonotonicTime,
+    ) -> (Vec<Effect>, Result<(), StorageError>) {
+        let (stricter, others) = match settings {
+            Some(new) if new.min_insync_replicas > self.settings.min_insync_replicas => (Some(new), None),
+            others => (None, others),
+        };
+        let mut effects = stricter.map(|settings| self.update_settings(settings)).unwrap_or_default();
+        let outcome = match decided {
+            Decided::Leads(leadership) => self.lead(leadership, now).map(|led| effects.extend(led)),
+            Decided::Follows(following) => {
+                effects.extend(self.follow(following, now));
+                Ok(())
+            }
+            Decided::Leaderless => {
+                effects.extend(self.resign());
+                Ok(())
+            }
+        };
+        if outcome.is_err() {
+            effects.extend(self.resign());
+        }
+        effects.extend(others.map(|settings| self.update_settings(settings)).unwrap_or_default());
+        (effects, outcome)
+    }
+
     /// The present reign, if this replica leads.
     pub fn leadership(&self) -> Option<&Leadership> {
         self.reign().map(|leader| &leader.leadership)

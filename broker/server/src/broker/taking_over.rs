@@ -1,39 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Takes an image over by its difference to the one before: replicas are opened, given their roles and settings, or
-//! removed, then the image is shown. What did not change costs a comparison of pointers. It must not know requests.
+//! Takes an image over as [`odradek_replication::TakingOver`] says: replicas are opened, told what was decided, or
+//! removed, then the image is shown. It must not know requests.
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use odradek_disk::DiskError;
-use odradek_metadata::{BrokerSettingsOf, Image, PartitionImage, PartitionKey, TopicImage, min_in_sync};
+use odradek_metadata::{BrokerSettingsOf, Image, PartitionImage, PartitionKey, TopicImage};
 use odradek_model::{OFFSETS_TOPIC, TopicId, TopicName, TopicPartition, TopicSettings};
-use odradek_partition::{Followership, Leadership};
-use odradek_replication::{FetcherId, ReplicaKey, fetcher_of};
+use odradek_replication::{Change, Present, TakingOver, Task, decided};
 
 use super::{Broker, in_parallel};
 use crate::coordinators::Loading;
 use crate::folder::{OpenedLog, WantedLog};
 use crate::health::Phase;
-use crate::replica::{Decided, Replica, ReplicaParts};
+use crate::replica::{Replica, ReplicaParts};
 use crate::replicas::TopicReplicas;
 
 /// Kafka's names; dynamic, of one broker or of all.
 const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
 const LEADER_RATE: &str = "leader.replication.throttled.rate";
 
-/// One partition of a topic that is new or has changed.
-struct Change<'a> {
-    topic: &'a TopicImage,
-    index: i32,
-    partition: &'a PartitionImage,
-    settings: TopicSettings,
-    /// This broker's replica so far.
-    present: Option<Arc<Replica>>,
+/// A change, and what this broker has of the partition so far.
+struct Found<'a> {
+    change: Change<'a>,
+    replica: Option<Arc<Replica>>,
     /// It could not be opened before.
     is_offline: bool,
-    /// Whether the partition itself has changed, not its neighbours alone.
-    is_changed: bool,
 }
 
 /// What came of it.
@@ -93,13 +86,11 @@ impl Broker {
     fn take_over(&self, image: &Arc<Image>, is_new: bool) {
         let _one_at_a_time = self.taking_over.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.image();
-        let deleted = self.delete_topics(&before, image);
-        let topics: Vec<_> = image
-            .topics()
-            .filter(|topic| before.topic_by_id(topic.id).is_none_or(|known| !Arc::ptr_eq(known, topic)))
-            .collect();
-        let changes: Vec<_> = topics.iter().flat_map(|topic| self.changes(&before, topic)).collect();
-        let taken = in_parallel(&changes, |change| self.take(change, is_new));
+        let TakingOver { gone, changes, brokers_changed } =
+            TakingOver::new(self.id, &before, image, &self.settings.topic_defaults);
+        let deleted = self.delete_topics(&gone);
+        let changes: Vec<_> = changes.into_iter().map(|change| self.find(change)).collect();
+        let taken = in_parallel(&changes, |found| self.take(found, is_new));
         self.show(&changes, &taken);
         self.throttle(image);
         self.remove_later(
@@ -111,14 +102,12 @@ impl Broker {
         if any_removed || any_misstated {
             self.checkpoint(any_misstated);
         }
-        let brokers_changed = statuses(&before).ne(statuses(image));
         let end = image.end_offset();
-        for topic in topics.iter().filter(|topic| &*topic.name == OFFSETS_TOPIC) {
-            if let Some(replicas) = self.replicas.topic_by_id(topic.id) {
-                // A start leads only some images after the one it recovered with; clients come after all of them.
-                let starts = self.health.phase() == Phase::Starting;
-                self.coordinators.load(&replicas.partitions, if starts { Loading::AtOnce } else { Loading::Behind });
-            }
+        let of_offsets = changes.iter().map(|found| found.change.topic).find(|topic| &*topic.name == OFFSETS_TOPIC);
+        if let Some(replicas) = of_offsets.and_then(|topic| self.replicas.topic_by_id(topic.id)) {
+            // A start leads only some images after the one it recovered with; clients come after all of them.
+            let starts = self.health.phase() == Phase::Starting;
+            self.coordinators.load(&replicas.partitions, if starts { Loading::AtOnce } else { Loading::Behind });
         }
         self.newest_image.set(Arc::clone(image));
         // A fetch names this broker's registration.
@@ -138,10 +127,9 @@ impl Broker {
     }
 
     /// Removes the replicas of topics that are gone.
-    fn delete_topics(&self, before: &Image, image: &Image) -> Vec<(TopicName, TopicId)> {
-        let gone: Vec<_> = before.topics().filter(|topic| image.topic_by_id(topic.id).is_none()).collect();
+    fn delete_topics(&self, gone: &[&Arc<TopicImage>]) -> Vec<(TopicName, TopicId)> {
         let mut renamed = Vec::new();
-        for topic in &gone {
+        for topic in gone {
             if let Some(replicas) = self.replicas.remove(topic.id) {
                 for replica in replicas.partitions.iter().flatten() {
                     self.replication.follow(replica.key(), None, true, self.clock.monotonic());
@@ -151,65 +139,52 @@ impl Broker {
             self.metrics.forget_topic(&topic.name);
         }
         self.remove_later(renamed, self.settings.time("log.segment.delete.delay.ms"));
-        gone.into_iter().map(|topic| (topic.name.clone(), topic.id)).collect()
+        gone.iter().map(|topic| (topic.name.clone(), topic.id)).collect()
     }
 
-    fn changes<'a>(&self, before: &Image, topic: &'a Arc<TopicImage>) -> Vec<Change<'a>> {
-        let known = before.topic_by_id(topic.id);
-        let replicas = self.replicas.topic_by_id(topic.id);
-        let settings = TopicSettings::resolve(&topic.overrides, &self.settings.topic_defaults);
-        let settings = settings.unwrap_or_else(|error| {
-            tracing::error!(topic = %topic.name, %error, "stored settings are refused; defaults are used");
-            TopicSettings::default()
-        });
-        let change = |(index, partition): (usize, &'a Arc<PartitionImage>)| {
-            let same = known.and_then(|known| known.partitions.get(index)).is_some_and(|k| Arc::ptr_eq(k, partition));
-            let index = index as i32;
-            // The leader counts as the controller does, which keeps those who may be elected by it.
-            let needed = min_in_sync(topic, partition, &self.settings.topic_defaults);
-            Change {
-                topic,
-                index,
-                partition,
-                settings: TopicSettings { min_insync_replicas: needed as i32, ..settings.clone() },
-                present: replicas.as_ref().and_then(|replicas| replicas.partition(index)).cloned(),
-                is_offline: replicas.as_ref().is_some_and(|replicas| replicas.offline.contains(&index)),
-                is_changed: !same,
-            }
-        };
-        topic.partitions.iter().enumerate().map(change).collect()
+    fn find<'a>(&self, change: Change<'a>) -> Found<'a> {
+        let index = change.key.partition;
+        let replicas = self.replicas.topic_by_id(change.key.topic);
+        let replica = replicas.as_ref().and_then(|replicas| replicas.partition(index)).cloned();
+        Found { change, replica, is_offline: replicas.is_some_and(|replicas| replicas.offline.contains(&index)) }
     }
 
     /// Does what a change asks for. Blocks on the disk.
-    fn take(&self, change: &Change<'_>, is_new: bool) -> Taken {
-        let is_own = change.partition.replicas.contains(&self.id);
-        match &change.present {
-            Some(replica) if is_own => {
-                if change.is_changed || *replica.settings() != change.settings {
-                    self.tell(replica, change.partition, &change.settings);
-                }
-                Taken { replica: Some(Arc::clone(replica)), ..Taken::default() }
+    fn take(&self, found: &Found<'_>, is_new: bool) -> Taken {
+        let Found { change, replica, is_offline } = found;
+        let settings = replica.as_ref().map(|replica| replica.settings());
+        let present = match &settings {
+            Some(settings) => Present::Open(settings),
+            None if *is_offline => Present::Offline,
+            None => Present::Absent,
+        };
+        let task = change.task(present);
+        match (task, replica) {
+            (Task::Tell, Some(replica)) => self.tell(replica, change.partition, &change.settings),
+            (Task::Delete, replica) => {
+                // The folder of one that is offline is a stray of the next start.
+                let renamed = replica.as_ref().and_then(|replica| self.delete(replica));
+                return Taken { renamed, ..Taken::default() };
             }
-            Some(replica) => Taken { renamed: self.delete(replica), ..Taken::default() },
-            None if !is_own => Taken::default(),
-            None if change.is_offline => Taken { is_offline: true, ..Taken::default() },
-            None => {
+            (Task::Open, _) => {
                 let (replica, is_misstated) = self.open(change, is_new);
-                Taken { is_offline: replica.is_none(), is_misstated, replica, renamed: None }
+                return Taken { is_offline: replica.is_none(), is_misstated, replica, renamed: None };
             }
+            _ => {}
         }
+        Taken { replica: replica.clone(), is_offline: *is_offline, ..Taken::default() }
     }
 
     /// Shows requests which replicas there are.
-    fn show(&self, changes: &[Change<'_>], taken: &[Taken]) {
+    fn show(&self, changes: &[Found<'_>], taken: &[Taken]) {
         let mut all = changes.iter().zip(taken).peekable();
         while let Some((first, _)) = all.peek() {
-            let topic = first.topic;
+            let topic = first.change.topic;
             let mut replicas =
                 TopicReplicas { name: topic.name.clone(), id: topic.id, partitions: Vec::new(), offline: Vec::new() };
-            while let Some((change, taken)) = all.next_if(|(change, _)| change.topic.id == topic.id) {
+            while let Some((found, taken)) = all.next_if(|(found, _)| found.change.key.topic == topic.id) {
                 if taken.is_offline {
-                    replicas.offline.push(change.index);
+                    replicas.offline.push(found.change.key.partition);
                 }
                 replicas.partitions.push(taken.replica.clone());
             }
@@ -218,24 +193,14 @@ impl Broker {
     }
 
     /// Has followed partitions fetched by who is to fetch them now.
-    fn fetch(&self, changes: &[Change<'_>], taken: &[Taken]) {
+    fn fetch(&self, changes: &[Found<'_>], taken: &[Taken]) {
         let now = self.clock.monotonic();
-        for (change, taken) in changes.iter().zip(taken) {
-            if change.present.is_some() || taken.replica.is_some() {
-                // A change of the topic's settings may move it into the throttled lane, or out of it.
-                let fetcher = if taken.replica.is_some() { self.fetcher(change) } else { None };
-                self.replication.follow(change.key(), fetcher, change.is_changed, now);
+        for (Found { change, replica, .. }, taken) in changes.iter().zip(taken) {
+            if replica.is_some() || taken.replica.is_some() {
+                let fetcher = taken.replica.as_ref().and_then(|_| change.fetcher(self.replication.lanes()));
+                self.replication.follow(change.key, fetcher, change.is_changed, now);
             }
         }
-    }
-
-    /// Who fetches a partition of this broker.
-    fn fetcher(&self, change: &Change<'_>) -> Option<FetcherId> {
-        let (partition, id) = (change.partition, self.id);
-        let leader = partition.leader.filter(|leader| *leader != id)?;
-        let is_slowed = partition.adding.contains(&id) || change.settings.follower_throttled.contains(change.index, id);
-        let is_added = is_slowed && !partition.isr.contains(&id);
-        Some(fetcher_of(leader, change.key(), is_added, self.replication.lanes()))
     }
 
     fn throttle(&self, image: &Image) {
@@ -267,7 +232,7 @@ impl Broker {
 
     /// Tells a replica what the metadata says of it. If it cannot obey, it is told again later.
     fn tell(&self, replica: &Arc<Replica>, partition: &PartitionImage, settings: &TopicSettings) {
-        let outcome = replica.decide(self.decided(partition), settings);
+        let outcome = replica.decide(decided(self.id, partition), settings);
         let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(()) => {
@@ -280,28 +245,13 @@ impl Broker {
         }
     }
 
-    fn decided(&self, partition: &PartitionImage) -> Decided {
-        let (leader_epoch, partition_epoch) = (partition.leader_epoch, partition.partition_epoch);
-        match partition.leader {
-            Some(leader) if leader == self.id => Decided::Leads(Leadership {
-                leader_epoch,
-                partition_epoch,
-                replicas: partition.replicas.clone(),
-                in_sync: partition.isr.clone(),
-            }),
-            Some(leader) => Decided::Follows(Followership { leader, leader_epoch, partition_epoch }),
-            None => Decided::Leaderless,
-        }
-    }
-
     /// Tells those again who could not obey. Blocks on the disk.
     pub(super) fn decide_again(&self) {
         let _one_at_a_time = self.taking_over.lock().unwrap_or_else(PoisonError::into_inner);
         let undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let image = self.image();
         for key in undecided {
-            let topic = image.topic_by_id(key.topic);
-            let partition = topic.zip(usize::try_from(key.partition).ok()).and_then(|(t, i)| t.partitions.get(i));
+            let partition = image.partition(PartitionKey { topic: key.topic, partition: key.partition });
             match (self.replica(key), partition) {
                 (Some(replica), Some(partition)) => self.tell(&replica, partition, &replica.settings()),
                 _ => {
@@ -321,7 +271,8 @@ impl Broker {
     /// The replica, and whether what the checkpoints on the disk say of it does not hold. `None` if it cannot be opened;
     /// it is offline then, and the others serve.
     fn open(&self, change: &Change<'_>, is_new: bool) -> (Option<Arc<Replica>>, bool) {
-        let &Change { topic, index, partition: image, ref settings, .. } = change;
+        let (topic, index, settings) = (change.topic, change.key.partition, &change.settings);
+        let at = TopicPartition { topic: topic.name.clone(), partition: index };
         let wanted = WantedLog {
             topic: &topic.name,
             topic_id: topic.id,
@@ -345,7 +296,7 @@ impl Broker {
                 if !is_new {
                     self.note_damage(change, "it cannot be opened");
                 }
-                return (None, is_new && self.folder.is_checkpointed(&change.at()));
+                return (None, is_new && self.folder.is_checkpointed(&at));
             }
         };
         if let Some(cut) = &report.cut {
@@ -366,7 +317,7 @@ impl Broker {
             partition,
         };
         let replica = Replica::new(parts, self.replica_context.clone());
-        if let Err(error) = replica.decide(self.decided(image), settings) {
+        if let Err(error) = replica.decide(change.decided(), settings) {
             tracing::error!(topic = %topic.name, index, %error, "the replica is offline");
             return (None, is_misstated);
         }
@@ -375,10 +326,10 @@ impl Broker {
 
     fn note_damage(&self, change: &Change<'_>, why: &str) {
         tracing::error!(
-            topic = %change.topic.name, index = change.index, why,
+            topic = %change.topic.name, index = change.key.partition, why,
             "the replica's log is damaged: it is not elected before the leader has filled it again"
         );
-        let key = PartitionKey { topic: change.topic.id, partition: change.index };
+        let key = PartitionKey { topic: change.key.topic, partition: change.key.partition };
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(key);
     }
 
@@ -408,19 +359,4 @@ impl Broker {
             .inspect_err(|error| tracing::warn!(%error, "a deleted partition's folder stays for now"))
             .ok()
     }
-}
-
-impl Change<'_> {
-    fn key(&self) -> ReplicaKey {
-        ReplicaKey { topic: self.topic.id, partition: self.index }
-    }
-
-    fn at(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.name.clone(), partition: self.index }
-    }
-}
-
-/// What replicas ask about brokers.
-fn statuses(image: &Image) -> impl Iterator<Item = (i32, i64, bool, bool)> {
-    image.brokers().map(|broker| (broker.id.0, broker.epoch, broker.fenced, broker.shutting_down_at.is_some()))
 }

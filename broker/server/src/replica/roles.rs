@@ -5,25 +5,14 @@ use std::sync::{Arc, PoisonError};
 
 use odradek_model::{BrokerId, LeaderEpoch, Offset, TopicSettings};
 use odradek_partition::{
-    DeleteOutcome, DeleteRecordsError, DeleteRequested, FetchAnswer, FetchPlan, FollowError, FollowerFetch,
-    FollowerFetchError, FollowerFetched, FollowerStep, Followership, IsrAnswer, IsrChange, LeaderOffsets, Leadership,
-    LeadershipError, OffsetsPlan, PartitionView, ReadError, StorageError, WaitError, Waiting, Witnesses,
+    Decided, DeleteOutcome, DeleteRecordsError, DeleteRequested, FetchAnswer, FetchPlan, FollowError, FollowerFetch,
+    FollowerFetchError, FollowerFetched, FollowerStep, IsrAnswer, IsrChange, LeaderOffsets, LeadershipError,
+    OffsetsPlan, PartitionView, ReadError, StorageError, WaitError, Waiting, Witnesses,
 };
 use odradek_replication::Confirmed;
 use tokio::sync::oneshot;
 
 use super::{FetchWait, Replica, Waiter};
-
-/// What the metadata decided for a replica.
-#[derive(Debug, Clone)]
-pub enum Decided {
-    /// This broker leads.
-    Leads(Leadership),
-    /// Another does.
-    Follows(Followership),
-    /// Nobody does.
-    Leaderless,
-}
 
 /// What a consumer may read now.
 #[derive(Debug, Clone)]
@@ -40,43 +29,20 @@ pub enum ConsumerView {
 }
 
 impl Replica {
-    /// Takes a decision of the metadata, with the settings of the same moment. While the two are taken one after the
-    /// other the larger minimum of in-sync replicas counts. Blocks.
+    /// Takes a decision of the metadata, with the settings of the same moment. Blocks.
     ///
     /// # Errors
-    /// The new epoch could not be stored: this replica leads nothing until the decision is taken again.
+    /// As [`odradek_partition::Partition::decide`].
     pub fn decide(self: &Arc<Self>, decided: Decided, settings: &TopicSettings) -> Result<(), StorageError> {
         let now = self.context.clock.monotonic();
         let leads = matches!(decided, Decided::Leads(_));
-        let present = self.settings();
-        let is_stricter = settings.min_insync_replicas > present.min_insync_replicas;
+        let changed = (*self.settings() != *settings).then_some(settings);
         let (effects, outcome) = {
             let mut partition = self.lock();
-            let mut effects = Vec::new();
-            if *present != *settings {
+            if let Some(settings) = changed {
                 *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings.clone());
-                if is_stricter {
-                    effects.extend(partition.update_settings(settings));
-                }
             }
-            let outcome = match decided {
-                Decided::Leads(leadership) => partition.lead(leadership, now).map(|led| effects.extend(led)),
-                Decided::Follows(following) => {
-                    effects.extend(partition.follow(following, now));
-                    Ok(())
-                }
-                Decided::Leaderless => {
-                    effects.extend(partition.resign());
-                    Ok(())
-                }
-            };
-            if outcome.is_err() {
-                effects.extend(partition.resign());
-            }
-            if *present != *settings && !is_stricter {
-                effects.extend(partition.update_settings(settings));
-            }
-            (effects, outcome)
+            partition.decide(decided, changed, now)
         };
         if leads {
             self.begin(effects);

@@ -3,7 +3,6 @@
 //! fetcher what became of each.
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use odradek_model::{BrokerEpoch, TopicId};
@@ -54,14 +53,8 @@ pub(super) async fn run(settings: FetchSettings, links: Links, running: Arc<Runn
             let step = |key| broker.replica(key).map_or(FollowerStep::Nothing, |replica| replica.next_step());
             let now = broker.clock.monotonic();
             match turn {
-                Turn::All => {
-                    let next = fetcher.next(now, step);
-                    running.is_busy.store(matches!(next, Next::Ask { .. }), Ordering::Relaxed);
-                    next
-                }
-                Turn::Newcomers if running.is_busy.load(Ordering::Relaxed) => fetcher.next_of_newcomers(now, step),
-                // The other task sees them.
-                Turn::Newcomers => Next::Wait(None),
+                Turn::All => fetcher.next(now, step),
+                Turn::Newcomers => fetcher.next_of_newcomers(now, step),
             }
         };
         let (offsets, fetch) = match next {

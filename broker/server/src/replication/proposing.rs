@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sends the ISR changes of all leaders on this broker to the controller, one command at a time, and tells each leader
 //! what became of its own. That a change was committed is learned from the metadata alone.
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use odradek_metadata::{
-    AlterPartition, AlterPartitionError, AlterPartitionRefusal, AlterPartitionReply, PartitionKey, ProposedPartition,
-    ProposedReplica,
-};
-use odradek_partition::{IsrAnswer, IsrMember};
-use odradek_replication::{Batch, Proposal, ReplicaKey};
+use odradek_metadata::{AlterPartition, AlterPartitionReply};
+use odradek_replication::{Batch, Proposal};
 
 use super::{IsrUnavailable, Links, Replication, sleep_until, time_until};
 use crate::broker::Broker;
@@ -39,75 +34,25 @@ pub(super) async fn run(replication: Arc<Replication>, links: Links) {
             None => Err(IsrUnavailable("this broker is not registered".to_owned())),
         };
         replication.proposals().finished();
-        tell(&broker, batch.proposals, answer);
+        tell(&broker, batch, answer);
     }
 }
 
 /// `None` while the metadata does not know this broker.
 fn command(broker: &Broker, batch: &Batch, controller_epoch: i64) -> Option<AlterPartition> {
-    let member = |member: &IsrMember| ProposedReplica { broker_id: member.broker, broker_epoch: member.broker_epoch };
-    let partitions = batch.proposals.iter().map(|Proposal { key, change }| ProposedPartition {
-        key: PartitionKey { topic: key.topic, partition: key.partition },
-        leader_epoch: change.leader_epoch,
-        partition_epoch: change.partition_epoch,
-        isr: change.in_sync.iter().map(member).collect(),
-        // A leader that proposes an ISR has what its followers are compared with.
-        recovering: false,
-    });
-    Some(AlterPartition {
-        broker_id: broker.id,
-        broker_epoch: broker.image().broker(broker.id)?.epoch,
-        controller_epoch,
-        sequence: batch.sequence,
-        partitions: partitions.collect(),
-    })
+    let broker_epoch = broker.image().broker(broker.id)?.epoch;
+    Some(batch.command(broker.id, broker_epoch, controller_epoch))
 }
 
-fn tell(broker: &Broker, proposals: Vec<Proposal>, answer: Result<AlterPartitionReply, IsrUnavailable>) {
-    let outcomes: HashMap<ReplicaKey, IsrAnswer> = match answer {
-        Ok(Ok(outcomes)) => outcomes
-            .into_iter()
-            .map(|(key, outcome)| {
-                let key = ReplicaKey { topic: key.topic, partition: key.partition };
-                (key, outcome.as_ref().map_or_else(answer_to, |_| IsrAnswer::Accepted))
-            })
-            .collect(),
-        Ok(Err(
-            error @ (AlterPartitionRefusal::StaleBrokerEpoch(..)
-            | AlterPartitionRefusal::Late(_)
-            | AlterPartitionRefusal::TooManyPartitions(_)),
-        )) => {
-            tracing::debug!(%error, "ISR changes are sent again");
-            HashMap::new()
-        }
-        Err(error) => {
-            tracing::debug!(%error, "ISR changes are sent again");
-            HashMap::new()
-        }
-    };
-    for Proposal { key, change } in proposals {
-        let answer = outcomes.get(&key).copied().unwrap_or(IsrAnswer::Retry);
+fn tell(broker: &Broker, batch: Batch, answer: Result<AlterPartitionReply, IsrUnavailable>) {
+    let reply = answer.inspect_err(|error| tracing::debug!(%error, "ISR changes are sent again")).ok();
+    if let Some(Err(error)) = &reply {
+        tracing::debug!(%error, "ISR changes are sent again");
+    }
+    for (Proposal { key, change }, answer) in batch.answers(reply) {
         if let Some(replica) = broker.replica(key) {
             tracing::debug!(topic = %replica.topic, index = replica.index, ?change, ?answer, "an ISR change");
             replica.isr_answered(&change, answer);
         }
-    }
-}
-
-/// What a refusal means to the leader (`Partition.scala`).
-fn answer_to(error: &AlterPartitionError) -> IsrAnswer {
-    match error {
-        AlterPartitionError::IneligibleReplica(_) => IsrAnswer::Refused,
-        AlterPartitionError::UnknownTopicId
-        | AlterPartitionError::UnknownPartition
-        | AlterPartitionError::FencedLeaderEpoch { .. }
-        | AlterPartitionError::NotLeader(_)
-        | AlterPartitionError::StalePartitionEpoch { .. }
-        | AlterPartitionError::IsrNotWithinReplicas
-        | AlterPartitionError::IsrWithoutLeader
-        | AlterPartitionError::RecoveringNotAlone
-        | AlterPartitionError::RecoveringAfterRecovered
-        | AlterPartitionError::NewLeaderElected => IsrAnswer::AwaitMetadata,
-        AlterPartitionError::NotController => IsrAnswer::Retry,
     }
 }

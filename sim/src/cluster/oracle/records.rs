@@ -41,24 +41,16 @@ pub(in crate::cluster) fn entries(bytes: &[u8]) -> Vec<Entry> {
     entries
 }
 
-/// The segments of a log.
-#[derive(Default, Debug)]
-pub(in crate::cluster) struct OnDisk {
-    pub(in crate::cluster) entries: Vec<Entry>,
-    pub(in crate::cluster) bytes: u64,
-}
-
 /// What a log's folder holds, by its files.
-pub(in crate::cluster) fn on_disk(disk: &SimulatedDisk, folder: &Path) -> OnDisk {
-    let mut found = OnDisk::default();
+pub(in crate::cluster) fn entries_on_disk(disk: &SimulatedDisk, folder: &Path) -> Vec<Entry> {
+    let mut found = Vec::new();
     let Ok(listed) = disk.list(folder) else { return found };
     let is_segment = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "log");
     for entry in listed.into_iter().filter(|entry| is_segment(&entry.name)) {
         let file = disk.open(&folder.join(&entry.name), OpenMode::Read).expect("it is listed");
         let mut bytes = Vec::new();
         file.read_append(&mut bytes, entry.len as usize, 0).expect("it can be read");
-        found.bytes += bytes.len() as u64;
-        found.entries.extend(entries(&bytes));
+        found.extend(entries(&bytes));
     }
     found
 }
@@ -71,6 +63,8 @@ struct Known {
     committed: BTreeMap<Offset, u64>,
     /// Epochs of those that were read.
     epochs: BTreeMap<Offset, LeaderEpoch>,
+    /// The latest start that retention gave any of the logs.
+    start: Offset,
 }
 
 /// See the module.
@@ -255,31 +249,48 @@ impl Records {
         }
     }
 
-    /// After healing, when nothing is written any more: the replica's log holds all that is committed, each attempted
-    /// record of a producer with sequences once and in order, and nothing else.
+    /// Retention let one of the partition's logs begin there, of which so many bytes are `left`, if that is known, while
+    /// so many are to be `kept`. The others may begin there too from now on: a follower has its leader's start.
+    pub(in crate::cluster) fn log_start_raised(
+        &mut self,
+        key: ReplicaKey,
+        start: Offset,
+        (left, kept): (Option<u64>, Option<u64>),
+    ) -> Result<(), Violation> {
+        let known = self.known.entry(key).or_default();
+        known.start = known.start.max(start);
+        match left {
+            Some(left) if kept.is_none_or(|kept| left < kept) => {
+                Err(Violation(format!("{}: what is below {start} went, {left} bytes are left of {kept:?}", at(key))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After healing, when nothing is written any more: the replica's log holds all that is committed and that retention
+    /// did not let go, each attempted record of a producer with sequences once and in order, and nothing else.
     pub(in crate::cluster) fn check_log(
         &self,
         key: ReplicaKey,
         broker: usize,
-        (log, retention_bytes): (&OnDisk, Option<u64>),
+        log: &[Entry],
         is_idempotent: impl Fn(u64) -> bool,
     ) -> Result<(), Violation> {
         let Some(known) = self.known.get(&key) else { return Ok(()) };
-        // Retention lets whole segments go, while enough is left.
-        let start = match retention_bytes {
-            Some(kept) if log.bytes >= kept / 2 => log.entries.first().map_or(0, |entry| entry.offset),
-            _ => 0,
-        };
-        let log = &log.entries;
+        // How many bytes a log has at the end says nothing: one that led may have let segments go for a tail that was cut
+        // off later.
+        let start = log.first().map_or(known.start, |entry| entry.offset.min(known.start));
         let by_offset: BTreeMap<Offset, u64> = log.iter().map(|entry| (entry.offset, entry.value)).collect();
         let is_excused = self.is_excused(key);
         for (offset, value) in known.committed.range(start..).filter(|_| !is_excused) {
             if by_offset.get(offset) != Some(value) {
                 let found = by_offset.get(offset);
                 let reason = format!(
-                    "{}: broker {broker} has {found:x?} at {offset}, where {value:x} was committed; its log ends at {:?}",
+                    "{}: broker {broker} has {found:x?} at {offset}, where {value:x} was committed; its log is {:?}, and may \
+                     begin at {}",
                     at(key),
-                    log.last().map(|entry| entry.offset + 1)
+                    log.first().zip(log.last()).map(|(first, last)| first.offset..last.offset + 1),
+                    known.start
                 );
                 return Err(Violation(reason));
             }
@@ -329,5 +340,30 @@ mod tests {
         records.noted(2, &out_of_order(9)).expect_err("it was elected with it");
         records.excuse(key);
         records.noted(2, &out_of_order(9)).expect("more broke than the replicas can bear");
+    }
+
+    #[test]
+    fn what_is_gone_at_the_beginning_was_let_go_by_retention() {
+        let key = ReplicaKey { topic: TopicId::ZERO, partition: 0 };
+        let mut records = Records::default();
+        let values = vec![70, 71, 72];
+        records.noted(1, &Noted::Attempted { key, values: values.clone() }).expect("noted");
+        records
+            .noted(1, &Noted::Acknowledged { key, base_offset: 0, leader_epoch: 1, values: values.clone() })
+            .expect("good");
+        let log: Vec<_> =
+            (0..).zip(&values).map(|(offset, value)| Entry { offset, value: *value, leader_epoch: 1 }).collect();
+        let check = |records: &Records, log: &[Entry]| records.check_log(key, 1, log, |_| false);
+        check(&records, &log).expect("whole");
+        check(&records, &log[1..]).expect_err("nothing was let go");
+        records.log_start_raised(key, 1, (Some(99), Some(100))).expect_err("too little is left");
+        records.log_start_raised(key, 1, (Some(100), None)).expect_err("all is to be kept");
+        records.log_start_raised(key, 1, (Some(100), Some(100))).expect("one went");
+        check(&records, &log[1..]).expect("it begins where retention let one begin");
+        check(&records, &log).expect("another has let nothing go yet");
+        check(&records, &log[2..]).expect_err("more is gone");
+        check(&records, &[]).expect_err("what is not gone is missing");
+        records.log_start_raised(key, 3, (None, Some(100))).expect("not known");
+        check(&records, &[]).expect("all may be gone");
     }
 }

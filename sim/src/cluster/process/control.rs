@@ -2,15 +2,12 @@
 //! The metadata node and the broker's life, and the way of everything that the controller has to decide: here, if this
 //! broker is the controller, else by a call to whoever is.
 
-use std::collections::BTreeMap;
-
 use odradek_coordination::quorum;
 use odradek_metadata::{
-    AlterPartition, AlterPartitionError, AlterPartitionReply, Command, Heartbeat, Image, PartitionKey, RegisterBroker,
-    Reply, Ticket,
+    AlterPartition, AlterPartitionReply, Command, Heartbeat, Image, PartitionKey, RegisterBroker, Reply, Ticket,
 };
 use odradek_partition::IsrAnswer;
-use odradek_replication::{Proposal, Question, ReplicaKey};
+use odradek_replication::{Batch, Proposal, Question, ReplicaKey};
 use odradek_runtime::lifecycle::{self, NoHeartbeat, OwnRegistration};
 use odradek_runtime::metadata_node::{self as node, Moment};
 use odradek_server::controller::{ControllerUnavailable, Decided, HeartbeatAnswer};
@@ -42,7 +39,7 @@ pub(super) enum Purpose {
 pub(super) enum Own {
     Register,
     Heartbeat,
-    Propose(Vec<Proposal>),
+    Propose(Batch),
 }
 
 /// Who waits for a decision of this broker's controller.
@@ -358,32 +355,20 @@ impl Process {
                 };
                 self.tell_life(lifecycle::Input::HeartbeatAnswered(answer));
             }
-            (Own::Propose(proposals), Said::Decided(decided)) => {
+            (Own::Propose(batch), Said::Decided(decided)) => {
                 let reply = decided.and_then(|decided| match decided.reply {
                     Reply::AlterPartition(reply) => Some(reply),
                     _ => None,
                 });
-                self.proposals.finished();
-                self.proposals_answered(proposals, reply);
+                self.proposals_answered(batch, reply);
             }
             _ => unreachable!("an answer to another question"),
         }
     }
 
-    /// As `replication/proposing.rs` in the server does.
-    pub(super) fn proposals_answered(&mut self, proposals: Vec<Proposal>, reply: Option<AlterPartitionReply>) {
-        let outcomes: BTreeMap<ReplicaKey, IsrAnswer> = match reply {
-            Some(Ok(outcomes)) => outcomes
-                .into_iter()
-                .map(|(key, outcome)| {
-                    let key = ReplicaKey { topic: key.topic, partition: key.partition };
-                    (key, outcome.as_ref().map_or_else(answer_to, |_| IsrAnswer::Accepted))
-                })
-                .collect(),
-            Some(Err(_)) | None => BTreeMap::new(),
-        };
-        for Proposal { key, change } in proposals {
-            let answer = outcomes.get(&key).copied().unwrap_or(IsrAnswer::Retry);
+    pub(super) fn proposals_answered(&mut self, batch: Batch, reply: Option<AlterPartitionReply>) {
+        self.proposals.finished();
+        for (Proposal { key, change }, answer) in batch.answers(reply) {
             if answer == IsrAnswer::Refused {
                 self.out.push(Out::Shown(Shown::Refused(key, change.clone())));
             }
@@ -397,13 +382,4 @@ impl Process {
 
 fn key_of(key: &PartitionKey) -> ReplicaKey {
     ReplicaKey { topic: key.topic, partition: key.partition }
-}
-
-/// What a refusal means to the leader (`Partition.scala`), as in the server.
-fn answer_to(error: &AlterPartitionError) -> IsrAnswer {
-    match error {
-        AlterPartitionError::IneligibleReplica(_) => IsrAnswer::Refused,
-        AlterPartitionError::NotController => IsrAnswer::Retry,
-        _ => IsrAnswer::AwaitMetadata,
-    }
 }

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What this broker follows: the real fetchers, their requests, and what their answers do to replicas. As
-//! `replication.rs` and `replication/fetching.rs` in the server do it.
+//! `replication/fetching.rs` in the server does it.
 
 use std::collections::BTreeSet;
 
-use odradek_metadata::{PartitionImage, TopicImage};
 use odradek_partition::{FetchAnswer, FollowerStep, MonotonicTime};
-use odradek_replication::{Fetch, FetchSettings, Fetcher, FetcherId, Lane, Next, Outcome, ReplicaKey, fetcher_of};
+use odradek_replication::{
+    Fetch, FetchSettings, Fetcher, FetcherId, FollowEffect, Next, Outcome, ReplicaKey, Throttle,
+};
 
 use super::Process;
 use super::control::Purpose;
 use crate::cluster::message::{Answer, CallId, Replicate, Request};
 
 /// `num.replica.fetchers`.
-const LANES: u8 = 1;
+pub(super) const LANES: u8 = 1;
 /// Beyond the wait that was asked for. The server waits 30 s; less lets more happen in a run.
 const ANSWER_MS: u64 = 4_000;
 
@@ -51,9 +52,7 @@ pub(super) struct RunningFetcher {
 impl RunningFetcher {
     pub(super) fn wake_at(&self) -> Option<u64> {
         let due = |turn: usize| self.due[turn].filter(|_| self.calls[turn].is_empty());
-        // Newcomers are asked for only beside a request.
-        let newcomers = due(1).filter(|_| !self.calls[0].is_empty());
-        due(0).into_iter().chain(newcomers).map(|due| due.0.max(0) as u64).min()
+        due(0).into_iter().chain(due(1)).map(|due| due.0.max(0) as u64).min()
     }
 
     fn wake(&mut self, now: MonotonicTime) {
@@ -63,47 +62,37 @@ impl RunningFetcher {
 
 impl Process {
     /// Has a partition fetched by who is to fetch it now, after its replica has taken what the metadata says.
-    pub(super) fn fetch(&mut self, key: ReplicaKey, wanted: Option<FetcherId>, is_news: bool) {
+    pub(super) fn follow(&mut self, key: ReplicaKey, wanted: Option<FetcherId>, is_news: bool) {
         let now = self.monotonic();
-        if !is_news && self.fetched_by.get(&key).copied() == wanted {
-            return;
-        }
-        if let Some(present) = self.fetched_by.get(&key).copied().filter(|present| Some(*present) != wanted) {
-            self.fetched_by.remove(&key);
-            if let Some(running) = self.fetchers.get_mut(&present) {
-                running.fetcher.remove(key);
-                if running.fetcher.is_empty() {
-                    self.fetchers.remove(&present);
+        for effect in self.following.follow(key, wanted, is_news) {
+            let (FollowEffect::Begin { id, .. }
+            | FollowEffect::Add { id, .. }
+            | FollowEffect::Remove { id, .. }
+            | FollowEffect::Throttle { id, .. }
+            | FollowEffect::End(id)) = effect;
+            if let FollowEffect::Begin { rate, .. } = effect {
+                let fetcher = Fetcher::new(id, FetchSettings::default(), rate.map(|rate| Throttle::new(rate, now)));
+                let calls = [BTreeSet::new(), BTreeSet::new()];
+                self.fetchers.insert(id, RunningFetcher { fetcher, calls, due: [None, None] });
+            }
+            let Some(running) = self.fetchers.get_mut(&id) else { continue };
+            match effect {
+                FollowEffect::Begin { key, .. } | FollowEffect::Add { key, .. } => running.fetcher.add(key),
+                FollowEffect::Remove { key, .. } => running.fetcher.remove(key),
+                FollowEffect::Throttle { rate, .. } => running.fetcher.set_throttle(rate, now),
+                FollowEffect::End(_) => {
+                    self.fetchers.remove(&id);
+                    continue;
                 }
             }
+            running.wake(now);
         }
-        let Some(id) = wanted else { return };
-        self.fetched_by.insert(key, id);
-        let running = self.fetchers.entry(id).or_insert_with(|| RunningFetcher {
-            fetcher: Fetcher::new(id, FetchSettings::default(), None),
-            calls: [BTreeSet::new(), BTreeSet::new()],
-            due: [None, None],
-        });
-        running.fetcher.add(key);
-        running.wake(now);
-    }
-
-    /// Who fetches a partition of this broker.
-    pub(super) fn fetcher(
-        &self,
-        key: ReplicaKey,
-        _topic: &TopicImage,
-        partition: &PartitionImage,
-    ) -> Option<FetcherId> {
-        let leader = partition.leader.filter(|leader| *leader != self.id)?;
-        let is_added = partition.adding.contains(&self.id) && !partition.isr.contains(&self.id);
-        Some(fetcher_of(leader, key, is_added, LANES))
     }
 
     /// The disk has done what a partition waited for.
     pub(super) fn fetch_on(&mut self, key: ReplicaKey) {
         let now = self.monotonic();
-        if let Some(running) = self.fetched_by.get(&key).and_then(|id| self.fetchers.get_mut(id)) {
+        if let Some(running) = self.following.fetcher(key).and_then(|id| self.fetchers.get_mut(&id)) {
             running.fetcher.ready(key);
             running.wake(now);
         }
@@ -119,10 +108,7 @@ impl Process {
             for turn in [Turn::All, Turn::Newcomers] {
                 let Some(running) = self.fetchers.get_mut(&id) else { continue };
                 let place = turn as usize;
-                let beside = turn == Turn::Newcomers;
-                let may = running.calls[place].is_empty() && (!beside || !running.calls[0].is_empty());
-                let may = may && !(beside && matches!(id.lane, Lane::Reassignment));
-                if !may || running.due[place].is_none_or(|due| due > now) {
+                if !running.calls[place].is_empty() || running.due[place].is_none_or(|due| due > now) {
                     continue;
                 }
                 let replicas = &mut self.replicas;

@@ -4,16 +4,13 @@
 
 use std::sync::Arc;
 
-use odradek_metadata::{
-    AlterPartition, Image, PartitionImage, PartitionKey, ProposedPartition, ProposedReplica, TopicImage, min_in_sync,
-};
+use odradek_metadata::{Image, PartitionKey};
 use odradek_model::{TopicDefaults, TopicIdPartition, TopicName, TopicOverrides, TopicPartition, TopicSettings};
-use odradek_partition::{
-    Effect, FlushJob, Followership, Leadership, MonotonicTime, Partition, PartitionSettings, ProduceOutcome,
-};
-use odradek_replication::{Batch, Proposal, ReplicaKey};
+use odradek_partition::{Decided, Effect, FlushJob, MonotonicTime, Partition, PartitionSettings, ProduceOutcome};
+use odradek_replication::{Change, Present, Proposal, ReplicaKey, TakingOver, Task, decided};
 
 use super::control::Own;
+use super::fetching::LANES;
 use super::serving::Parked;
 use super::{Input, Out, Process, Shown};
 use crate::cluster::folder::OpenedLog;
@@ -37,15 +34,13 @@ pub(super) struct Replica {
     undecided: bool,
 }
 
-fn settings_of(topic: &TopicImage, partition: &PartitionImage) -> TopicSettings {
-    let defaults = TopicDefaults { overrides: TopicOverrides::new() };
-    let settings = TopicSettings::resolve(&topic.overrides, &defaults).expect("the controller has checked them");
-    let needed = min_in_sync(topic, partition, &defaults);
-    TopicSettings { min_insync_replicas: needed as i32, segment_bytes: SEGMENT_BYTES, ..settings }
+fn small_segments(settings: &TopicSettings) -> TopicSettings {
+    TopicSettings { segment_bytes: SEGMENT_BYTES, ..settings.clone() }
 }
 
-fn statuses(image: &Image) -> impl Iterator<Item = (i32, i64, bool, bool)> {
-    image.brokers().map(|broker| (broker.id.0, broker.epoch, broker.fenced, broker.shutting_down_at.is_some()))
+/// Those of a broker without settings of its own for topics.
+fn topic_defaults() -> TopicDefaults {
+    TopicDefaults { overrides: TopicOverrides::new() }
 }
 
 impl Process {
@@ -64,46 +59,46 @@ impl Process {
     /// Takes over an image by its difference to the one before. `is_new` unless the broker opens its replicas.
     pub(super) fn take_over(&mut self, image: &Arc<Image>, is_new: bool) {
         let before = Arc::clone(&self.applied);
-        let is_own = |key: &ReplicaKey| {
-            let partition = image.partition(PartitionKey { topic: key.topic, partition: key.partition });
-            partition.is_some_and(|partition| partition.replicas.contains(&self.id))
-        };
-        let gone: Vec<_> = self.replicas.keys().filter(|key| !is_own(key)).copied().collect();
-        let any_gone = !gone.is_empty();
-        for key in gone {
-            self.delete(key);
-        }
-        let own = image.partitions_on(self.id).map(|(key, topic, partition)| {
-            let key = ReplicaKey { topic: key.topic, partition: key.partition };
-            (key, Arc::clone(topic), Arc::clone(partition))
-        });
-        let mut changed = Vec::new();
-        let mut any_misstated = false;
-        for (key, topic, partition) in own.collect::<Vec<_>>() {
-            let known = before.topic_by_id(key.topic);
-            let is_same_topic = known.is_some_and(|known| Arc::ptr_eq(known, &topic));
-            let present = self.replicas.contains_key(&key);
-            if is_same_topic && present {
-                continue;
+        let TakingOver { gone, changes, brokers_changed } = TakingOver::new(self.id, &before, image, &topic_defaults());
+        let (mut any_gone, mut any_misstated) = (false, false);
+        for topic in gone {
+            for key in self.replicas.keys().filter(|key| key.topic == topic.id).copied().collect::<Vec<_>>() {
+                any_gone = true;
+                self.follow(key, None, true);
+                self.delete(key);
             }
-            let same = known.and_then(|known| known.partitions.get(key.partition as usize));
-            let is_changed = !same.is_some_and(|same| Arc::ptr_eq(same, &partition));
-            if !present {
-                let Some(is_misstated) = self.open(key, &topic, &partition, is_new) else { return };
-                any_misstated |= is_misstated;
-            }
-            self.tell(key, &topic, &partition);
-            changed.push((key, self.fetcher(key, &topic, &partition), is_changed));
         }
-        // Where a topic is gone and another has its name, the checkpoints must not speak of the one before.
+        let mut followed = Vec::new();
+        for change in &changes {
+            let key = change.key;
+            let obeyed = self.replicas.get(&key).map(|replica| &replica.settings);
+            let was_here = obeyed.is_some();
+            let task = change.task(obeyed.map_or(Present::Absent, Present::Open));
+            match task {
+                Task::Keep => {}
+                Task::Open => {
+                    let Some(is_misstated) = self.open(change, is_new) else { return };
+                    any_misstated |= is_misstated;
+                    self.tell(key, change.decided(), Some(&change.settings));
+                }
+                Task::Tell => self.tell(key, change.decided(), Some(&change.settings)),
+                Task::Delete => {
+                    any_gone = true;
+                    self.delete(key);
+                }
+            }
+            if was_here || self.replicas.contains_key(&key) {
+                let fetcher = self.replicas.get(&key).and_then(|_| change.fetcher(LANES));
+                followed.push((key, fetcher, change.is_changed));
+            }
+        }
         if any_gone || any_misstated {
             self.write_checkpoints();
         }
-        let brokers_changed = statuses(&before).ne(statuses(image));
         *self.heard.0.lock().expect("nobody panics with it") = Arc::clone(image);
         self.applied = Arc::clone(image);
-        for (key, fetcher, is_changed) in changed {
-            self.fetch(key, fetcher, is_changed);
+        for (key, fetcher, is_changed) in followed {
+            self.follow(key, fetcher, is_changed);
         }
         if brokers_changed {
             self.each_replica(Partition::brokers_changed);
@@ -112,10 +107,11 @@ impl Process {
     }
 
     /// Whether the checkpoints say of it what does not hold; `None` if it does not open.
-    fn open(&mut self, key: ReplicaKey, topic: &TopicImage, image: &PartitionImage, is_new: bool) -> Option<bool> {
-        let (settings, wall_ms) = (settings_of(topic, image), self.wall_ms());
+    fn open(&mut self, change: &Change<'_>, is_new: bool) -> Option<bool> {
+        let Change { key, topic, .. } = change;
+        let (settings, wall_ms) = (change.settings.clone(), self.wall_ms());
         let named = (&topic.name, topic.id, key.partition);
-        let opened = self.folder.open_log(named, &settings, topic.always_flushed, is_new, wall_ms);
+        let opened = self.folder.open_log(named, &small_segments(&settings), topic.always_flushed, is_new, wall_ms);
         let OpenedLog { log, high_watermark, is_misstated, is_damaged } = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -135,37 +131,19 @@ impl Process {
         }
         let (topic, flushing) = (topic.name.clone(), None);
         let replica = Replica { partition, topic, settings, flushing, flush_waits: false, undecided: false };
-        self.replicas.insert(key, replica);
+        self.replicas.insert(*key, replica);
         Some(is_misstated)
     }
 
     /// Tells a replica what the metadata says of it.
-    fn tell(&mut self, key: ReplicaKey, topic: &TopicImage, image: &PartitionImage) {
-        let (settings, now, id) = (settings_of(topic, image), self.monotonic(), self.id);
+    fn tell(&mut self, key: ReplicaKey, decided: Decided, settings: Option<&TopicSettings>) {
+        let now = self.monotonic();
         let Some(replica) = self.replicas.get_mut(&key) else { return };
-        let mut effects = Vec::new();
-        if replica.settings != settings {
-            effects = replica.partition.update_settings(&settings);
-            replica.settings = settings;
-        }
-        let (leader_epoch, partition_epoch) = (image.leader_epoch, image.partition_epoch);
-        replica.undecided = false;
-        match image.leader {
-            Some(leader) if leader == id => {
-                let (replicas, in_sync) = (image.replicas.clone(), image.isr.clone());
-                let leadership = Leadership { leader_epoch, partition_epoch, replicas, in_sync };
-                if let Ok(more) = replica.partition.lead(leadership, now) {
-                    effects.extend(more);
-                } else {
-                    effects.extend(replica.partition.resign());
-                    replica.undecided = true;
-                }
-            }
-            Some(leader) => {
-                let following = Followership { leader, leader_epoch, partition_epoch };
-                effects.extend(replica.partition.follow(following, now));
-            }
-            None => effects.extend(replica.partition.resign()),
+        let changed = settings.filter(|settings| **settings != replica.settings);
+        let (effects, outcome) = replica.partition.decide(decided, changed.map(small_segments).as_ref(), now);
+        replica.undecided = outcome.is_err();
+        if let Some(settings) = changed {
+            replica.settings = settings.clone();
         }
         self.carry_out(key, effects);
         self.check_log(key);
@@ -175,11 +153,9 @@ impl Process {
     pub(super) fn decide_again(&mut self) {
         let undecided = self.replicas.iter().filter(|(_, replica)| replica.undecided).map(|(key, _)| *key);
         for key in undecided.collect::<Vec<_>>() {
-            let image = Arc::clone(&self.applied);
-            let topic = image.topic_by_id(key.topic);
-            let partition = image.partition(PartitionKey { topic: key.topic, partition: key.partition });
-            if let Some((topic, partition)) = topic.zip(partition) {
-                self.tell(key, topic, partition);
+            let partition = self.applied.partition(PartitionKey { topic: key.topic, partition: key.partition });
+            if let Some(decided) = partition.map(|partition| decided(self.id, partition)) {
+                self.tell(key, decided, None);
             }
         }
     }
@@ -187,7 +163,6 @@ impl Process {
     fn delete(&mut self, key: ReplicaKey) {
         let Some(mut replica) = self.replicas.remove(&key) else { return };
         let effects = replica.partition.close();
-        self.fetch(key, None, true);
         self.carry_out(key, effects);
         let (topic, index) = (replica.topic.clone(), key.partition);
         // What lies on the disk goes once nobody writes it any more.
@@ -220,9 +195,16 @@ impl Process {
             let Some(replica) = self.replicas.get_mut(&key) else { continue };
             let before = replica.partition.log_start_offset();
             // What fails is tried again, unless the log is in doubt.
-            let _ = replica.partition.maintain(wall_ms);
-            if replica.partition.log_start_offset() > before {
-                self.out.push(Out::Shown(Shown::LogStartRaised(key)));
+            let failed = replica.partition.maintain(wall_ms).is_err();
+            let partition = &replica.partition;
+            let (start, left) = if failed {
+                // What it did is not certain, but nothing goes that is not committed.
+                (partition.high_watermark(), None)
+            } else {
+                (partition.log_start_offset(), Some(partition.size_bytes()))
+            };
+            if start > before {
+                self.out.push(Out::Shown(Shown::LogStartRaised { key, start, left }));
             }
             self.check_log(key);
         }
@@ -262,7 +244,6 @@ impl Process {
                 }
                 Effect::Checkpoint => {
                     self.cut.push(key);
-                    self.out.push(Out::Shown(Shown::LogCut(key)));
                     let after = self.random.between(1, 4);
                     self.out.push(Out::After(after, Input::Checkpoint));
                 }
@@ -372,36 +353,15 @@ impl Process {
         for Proposal { key, change } in &batch.proposals {
             self.out.push(Out::Shown(Shown::Proposed(*key, change.clone())));
         }
-        if let Some(command) = self.proposal(&batch) {
-            self.ask_for_isr(command, Own::Propose(batch.proposals));
-        } else {
-            self.proposals.finished();
-            self.proposals_answered(batch.proposals, None);
+        // While the metadata does not know this broker nothing is sent.
+        let command = self.applied.broker(self.id).map(|own| {
+            let controller_epoch = self.node.member().controller.epoch;
+            batch.command(self.id, own.epoch, controller_epoch)
+        });
+        match command {
+            Some(command) => self.ask_for_isr(command, Own::Propose(batch)),
+            None => self.proposals_answered(batch, None),
         }
         true
-    }
-
-    /// `None` while the metadata does not know this broker.
-    fn proposal(&self, batch: &Batch) -> Option<AlterPartition> {
-        let partitions = batch.proposals.iter().map(|Proposal { key, change }| {
-            let member = |member: &odradek_partition::IsrMember| ProposedReplica {
-                broker_id: member.broker,
-                broker_epoch: member.broker_epoch,
-            };
-            ProposedPartition {
-                key: PartitionKey { topic: key.topic, partition: key.partition },
-                leader_epoch: change.leader_epoch,
-                partition_epoch: change.partition_epoch,
-                isr: change.in_sync.iter().map(member).collect(),
-                recovering: false,
-            }
-        });
-        Some(AlterPartition {
-            broker_id: self.id,
-            broker_epoch: self.applied.broker(self.id)?.epoch,
-            controller_epoch: self.node.member().controller.epoch,
-            sequence: batch.sequence,
-            partitions: partitions.collect(),
-        })
     }
 }

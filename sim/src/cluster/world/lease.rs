@@ -10,6 +10,23 @@ use crate::cluster::process::Input;
 use crate::cluster::tally::Happening;
 
 impl World {
+    /// A backup of the Lease is restored, if there is such a one ([`crate::quorum::LeaseApi::roll_back`]).
+    pub(in crate::cluster) fn roll_lease_back(&mut self, steps: usize, same_voters: bool) {
+        let Some(before) = self.lease.roll_back(steps, same_voters) else { return };
+        self.tell(|| "Lease rolled back".to_owned());
+        self.tally.note(Happening::LeaseRolledBack);
+        self.lease_fell_from = self.lease_fell_from.max(before.epoch);
+        if let Some(view) = self.lease.read() {
+            self.let_watches_see(&view);
+        }
+    }
+
+    /// Whether no broker can know a newer Lease than the one that is there. Whoever repairs one that was rolled back raises
+    /// its epoch above all that any broker knows.
+    pub(in crate::cluster) fn is_lease_newest(&self) -> bool {
+        self.lease.read().is_some_and(|lease| lease.epoch > self.lease_fell_from)
+    }
+
     pub(super) fn lease_read_arrives(&mut self, broker: usize, boot: u64, call: LeaseCall) {
         let lost = self.lease_away || self.lease_cut.contains(&broker) || self.is_lease_answer_lost();
         let (after, outcome) = if lost {
@@ -117,5 +134,35 @@ impl World {
         }
         let after = self.random.between(1, 15);
         self.schedule(after, Event::LeaseWriteArrives { broker, boot, call, base, change, answered: true });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::profile::Profile;
+
+    #[test]
+    fn a_lease_that_was_rolled_back_is_not_the_newest_until_it_is_repaired() {
+        let mut world = World::new(1, Profile::of_seed(1), false);
+        let voters = vec![world.machines[0].voter];
+        let write = |world: &mut World, epoch| {
+            let (base, change) = (world.lease.read(), LeaseChange { epoch, holder: None, voters: voters.clone() });
+            let outcome = world.lease.write(base.as_ref(), &change);
+            assert!(matches!(outcome, WriteOutcome::Written(_)), "{outcome:?}");
+        };
+        for epoch in [1, 2, 2] {
+            write(&mut world, epoch);
+        }
+        assert!(world.is_lease_newest());
+        world.roll_lease_back(1, true);
+        assert!(!world.is_lease_newest(), "an earlier one of the same epoch");
+        world.roll_lease_back(1, true);
+        write(&mut world, 2);
+        assert!(!world.is_lease_newest(), "taken by one who does not know the newest");
+        write(&mut world, 3);
+        assert!(world.is_lease_newest(), "repaired");
+        world.lease.delete();
+        assert!(!world.is_lease_newest(), "there is none");
     }
 }
