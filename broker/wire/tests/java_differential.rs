@@ -46,7 +46,10 @@ impl Peer {
             .arg(&class_path)
             .arg("-d")
             .arg(&classes)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/java/WirePeer.java"))
+            .arg(
+                Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+                    .join("tests/java/WirePeer.java"),
+            )
             .status()
             .expect("javac runs");
         assert!(compiled.success(), "WirePeer.java compiles");
