@@ -3,11 +3,16 @@
 //! the order to go on without a voter that is gone for good. It knows configuration files, exit codes, the HTTP port and
 //! what is written to standard error.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test says what went wrong by failing")]
+#[path = "../runtime/tests/support/ports.rs"]
+mod ports;
+
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use ports::free_ports;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_odradek-broker");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,8 +28,7 @@ struct Site {
 
 impl Site {
     fn new(root: &Path, name: &str, id: usize) -> Self {
-        let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [http, private, plain] = sockets.map(|socket| socket.local_addr().unwrap().port());
+        let [http, private, plain] = free_ports();
         Self { folder: root.join(name), http, private, plain, id }
     }
 

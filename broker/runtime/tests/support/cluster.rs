@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Three brokers in one process, over real sockets, with real files.
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use odradek_wire::messages::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::ports::free_ports;
 use super::{config, connect};
 
 const BROKERS: i32 = 3;
@@ -27,12 +27,6 @@ pub(crate) struct Cluster {
     pub(crate) configs: Vec<Config>,
     pub(crate) brokers: Vec<Option<RunningBroker>>,
     folder: tempfile::TempDir,
-}
-
-/// Ports that were free a moment ago.
-fn free_ports() -> Vec<u16> {
-    let sockets: Vec<_> = (0..BROKERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect()
 }
 
 impl Cluster {
@@ -51,7 +45,7 @@ impl Cluster {
     async fn with(coordination: impl Fn(&Path) -> Coordination) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secret = ClusterSecret::new(b"a secret of these three brokers").unwrap();
-        let ports = free_ports();
+        let ports = free_ports::<{ BROKERS as usize }>();
         let address = |(id, port): (i32, &u16)| BrokerAddress { id, host: "127.0.0.1".into(), port: *port, rack: None };
         let all: Vec<_> = (0..).zip(&ports).map(address).collect();
         let configs: Vec<_> = (0..BROKERS)

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "times are read, not only judged")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 pub(crate) mod cluster;
+pub(crate) mod ports;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
