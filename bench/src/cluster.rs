@@ -22,6 +22,9 @@ const IN_SYNC_LIMIT: Duration = Duration::from_mins(3);
 /// The longest until clients are told of the preferred leaders.
 const BALANCE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long clients may take to learn of an election before another one is asked for.
+const BALANCE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Three brokers of the flavor, started anew.
 fn start(flavor: Flavor) -> Result<Nodes> {
     Nodes::start(flavor, NodesPlan::default())
@@ -45,13 +48,23 @@ fn bring_back(nodes: &mut Nodes, id: i32) -> Result<()> {
 /// Lets each partition be led by its preferred replica, so that every event meets the same leaders; all brokers are there.
 fn balance(nodes: &Nodes, topic: &str) -> Result<()> {
     let watch = Watch::new(&nodes.bootstrap())?;
-    let deadline = Instant::now() + BALANCE_LIMIT;
-    nodes.elect_preferred_leaders()?;
-    while !watch.partitions(topic)?.iter().all(|partition| partition.leader == partition.preferred) {
-        ensure!(Instant::now() < deadline, "not all partitions have their preferred leaders within {BALANCE_LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(20));
+    let begun = Instant::now();
+    loop {
+        // Whoever is asked may not know yet that all are in sync: a broker that has come back is asked for again.
+        nodes.elect_preferred_leaders()?;
+        let asked = Instant::now();
+        while asked.elapsed() < BALANCE_PAUSE {
+            let partitions = watch.partitions(topic)?;
+            if partitions.iter().all(|partition| partition.leader == partition.preferred) {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < BALANCE_LIMIT,
+                "not the preferred leaders within {BALANCE_LIMIT:?}: {partitions:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
-    Ok(())
 }
 
 /// One partition as the metadata shows it.
