@@ -120,42 +120,41 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    fn watch(&self) -> Option<MutexGuard<'_, Option<Watch>>> {
+    /// `None` without a watch.
+    fn with_watch<R>(&self, act: impl FnOnce(&mut Watch) -> R) -> Option<R> {
         let Self::Next { watch, .. } = self else { return None };
-        Some(watch.lock().unwrap_or_else(PoisonError::into_inner)).filter(|watch| watch.is_some())
+        watch.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(act)
     }
 
     /// Whether there may be partitions beside those that [`FetchSessions::begin`] gave, which wake who waits.
     pub(crate) fn is_watched(&self) -> bool {
-        self.watch().is_some()
+        self.with_watch(|_| ()).is_some()
     }
 
     /// Who is told when one of them has something, if there is a watch.
     pub(crate) fn notify(&self) -> Option<Arc<Notify>> {
-        Some(self.watch()?.as_ref()?.notify())
+        self.with_watch(|watch| watch.notify())
     }
 
     /// Whether a waker is left with this partition by an earlier request, and still good.
     pub(crate) fn is_armed(&self, at: &Requested) -> bool {
-        self.watch().is_some_and(|watch| watch.as_ref().is_some_and(|watch| watch.is_armed(at)))
+        self.with_watch(|watch| watch.is_armed(at)).unwrap_or_default()
     }
 
     /// A waker for a partition that has nothing for the follower, and waits for records. It fires once.
     pub(crate) fn waker(&self, at: &Requested) -> Option<impl FnOnce() + Send + use<>> {
-        Some(self.watch()?.as_ref()?.waker(at))
+        self.with_watch(|watch| watch.waker(at))
     }
 
     /// Passes the partition over in requests to come, until its waker fires. Dropping `wait` has to give that up.
     pub(crate) fn arm(&self, at: &Requested, wait: impl Send + 'static) {
-        if let Some(watch) = self.watch().as_mut().and_then(|watch| watch.as_mut()) {
-            watch.arm(at, wait);
-        }
+        self.with_watch(|watch| watch.arm(at, wait));
     }
 
     /// The partitions whose wakers have fired.
     pub(crate) fn fired(&self) -> Vec<Requested> {
         let Self::Next { session, .. } = self else { return Vec::new() };
-        let fired = self.watch().and_then(|mut watch| watch.as_mut().map(Watch::take_fired)).unwrap_or_default();
+        let fired = self.with_watch(Watch::take_fired).unwrap_or_default();
         if fired.is_empty() { Vec::new() } else { lock(session).requested_of(fired.iter()) }
     }
 }

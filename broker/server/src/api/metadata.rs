@@ -23,14 +23,15 @@ pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1
 pub(crate) fn handle(broker: &Arc<Broker>, call: &Call<'_>, request: MetadataRequest) -> Answer<MetadataResponse> {
     let (version, listener) = (call.version, Arc::clone(&call.peer.listener));
     let leaders = leaders_of(&request, version);
-    if !broker.are_led_elsewhere(&leaders) {
+    let others = broker.other_leaders(&leaders);
+    if others.is_empty() {
         return Answer::now(answer(broker, version, &listener, request));
     }
     // The client may ask as it has just lost a leader.
     let (broker, stopping) = (Arc::clone(broker), call.peer.stopping.clone());
     Answer::later(async move {
         tokio::select! {
-            () = broker.leaders_known(&leaders) => {}
+            () = broker.leaders_known(&leaders, others) => {}
             () = stopping.cancelled() => {}
         }
         Answered::from(answer(&broker, version, &listener, request))

@@ -6,10 +6,11 @@
 //! other, and before the cluster has decided, which takes some tens of milliseconds. An answer in between names the old
 //! leader, and librdkafka asks again only a second later. So leaders are asked first whether they live, which costs one
 //! round trip that all share who ask at the same time, and the decision is waited for when one does not.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odradek_metadata::{BrokerImage, Image, TopicImage};
+use odradek_metadata::Image;
 use odradek_model::{BrokerId, TopicId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -31,36 +32,32 @@ pub(crate) enum LeadersOf {
 }
 
 impl LeadersOf {
-    fn include(&self, image: &Image, broker: BrokerId) -> bool {
-        let leads = |topic: &TopicImage| topic.partitions.iter().any(|partition| partition.leader == Some(broker));
+    fn leaders(&self, image: &Image) -> BTreeSet<BrokerId> {
         match self {
-            Self::All => true,
+            Self::All => image.brokers().map(|broker| broker.id).filter(|id| image.leadership_count(*id) > 0).collect(),
             Self::Topics { names, ids } => {
-                names.iter().filter_map(|name| image.topic(name)).any(|topic| leads(topic))
-                    || ids.iter().filter_map(|id| image.topic_by_id(*id)).any(|topic| leads(topic))
+                let named = names.iter().filter_map(|name| image.topic(name));
+                let topics = named.chain(ids.iter().filter_map(|id| image.topic_by_id(*id)));
+                topics.flat_map(|topic| &topic.partitions).filter_map(|partition| partition.leader).collect()
             }
         }
     }
 }
 
 impl Broker {
-    /// Whether other brokers lead any of these.
-    pub(crate) fn are_led_elsewhere(&self, of: &LeadersOf) -> bool {
+    /// The other brokers that lead any of these, and are not known to be away. Costs one look at each partition.
+    pub(crate) fn other_leaders(&self, of: &LeadersOf) -> BTreeSet<BrokerId> {
         let image = self.image();
-        image.brokers().any(|broker| self.asks(&image, of, broker))
+        let mut leaders = of.leaders(&image);
+        leaders.retain(|id| *id != self.id && image.broker(*id).is_some_and(|leader| !leader.fenced));
+        leaders
     }
 
-    /// Whether it is another broker that leads any of these, and is not known to be away.
-    fn asks(&self, image: &Image, of: &LeadersOf, broker: &BrokerImage) -> bool {
-        broker.id != self.id && !broker.fenced && image.leadership_count(broker.id) > 0 && of.include(image, broker.id)
-    }
-
-    /// Waits until the leaders have shown that they live, or, for one that has just been lost, until it is decided who
-    /// leads instead. Silent ones are not waited for longer than 100 ms, nor often.
-    pub(crate) async fn leaders_known(&self, of: &LeadersOf) {
-        let image = self.image();
+    /// Waits until the leaders that [`Self::other_leaders`] gave have shown that they live, or, for one that has just been
+    /// lost, until it is decided who leads instead. Silent ones are not waited for longer than 100 ms, nor often.
+    pub(crate) async fn leaders_known(&self, of: &LeadersOf, leaders: BTreeSet<BrokerId>) {
         let mut asked = JoinSet::new();
-        for leader in image.brokers().filter(|broker| self.asks(&image, of, broker)).map(|broker| broker.id) {
+        for leader in leaders {
             let peers = Arc::clone(&self.peers);
             asked.spawn(async move { peers.feel(leader).await });
         }
@@ -87,9 +84,9 @@ impl Broker {
         let Some(oldest) = Instant::now().checked_sub(LONGEST_WAIT) else { return Vec::new() };
         let mut lost = self.peers.lost_since(oldest);
         if !lost.is_empty() {
-            let image = self.image();
             // Whoever is fenced and still leads has no other replica that could: there is nothing to wait for.
-            lost.retain(|(id, _)| image.broker(*id).is_some_and(|leader| self.asks(&image, of, leader)));
+            let leaders = self.other_leaders(of);
+            lost.retain(|(id, _)| leaders.contains(id));
         }
         lost
     }
