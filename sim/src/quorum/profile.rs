@@ -75,8 +75,22 @@ impl Profile {
             foreign_hands: random.per_mille(300),
             planted: None,
         };
-        match random.between(0, 2) {
+        match random.between(0, 3) {
             0 => calm,
+            // One take after another by the same three voters, which get one record at a time.
+            3 => Self {
+                brokers: 3,
+                pause_ms: (20, 1_000),
+                loss: 20,
+                max_answer_bytes: 1,
+                aimed: 900,
+                real_log: false,
+                wipes: false,
+                lease_falls: false,
+                foreign_hands: false,
+                replace_voter_after_ms: 60_000,
+                ..calm
+            },
             1 => Self { pause_ms: (20, 1_500), loss: 50, delay: 50, lease_loss: 100, ..calm },
             // Voters change all the time, and what became of that is unknown for long.
             _ => Self {

@@ -438,6 +438,11 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.send(from, request, MessageBody::Status(Box::new(answer)));
             }
             MessageBody::Status(answer) => self.status_received(voter, request, *answer),
+            // Rule 8, told at once: it may be the only one that a lost view of the Lease told of the epoch, and follow
+            // nobody below it, while the sender, of a later process, goes on without it.
+            MessageBody::Announce(epoch) if epoch < self.known.epoch => {
+                self.answer_fetch(from, request, FetchOutcome::NotController);
+            }
             MessageBody::Announce(epoch) => {
                 self.hear_of(&Promise { epoch, holder: Some(sender.clone()) });
                 self.heard_controller(&sender);

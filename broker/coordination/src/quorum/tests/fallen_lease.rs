@@ -212,3 +212,26 @@ fn rule_10_who_takes_over_after_an_override_that_was_cut_short_says_so_too() {
     assert_eq!(taken(&[1, 2], &[]), VoterSet::new());
     assert_eq!(taken(&[1, 2, 3], &[3]), VoterSet::new(), "nobody has recovered without it");
 }
+
+#[test]
+fn rule_8_a_controller_below_the_epoch_that_a_follower_heard_of_is_told_and_raises_its_own() {
+    // The follower saw a Lease that a stranger took and that was rolled back afterwards.
+    let mut follower = Bench::new(1, TestStorage::with(promise(3, 2), &[1]));
+    follower.lease_is(Some(&view(5, 1, Some(99), VOTERS)));
+    follower.drain();
+    follower.hear(2, 7, MessageBody::Announce(4));
+    let told = follower.sent(2).into_iter().find_map(|(request, body)| match body {
+        MessageBody::Fetched(answer) => Some((request, answer)),
+        _ => None,
+    });
+    let (request, answer) = told.expect("the controller is told");
+    assert_eq!((request, answer.controller.epoch), (7, 5));
+    // The controller has started since, and never saw that Lease.
+    let mut bench = leading();
+    bench.hear(3, 7, MessageBody::Fetched(answer));
+    assert_eq!(bench.role(), FOLLOWER);
+    assert!(bench.effects.contains(&Effect::SteppedDown(4)));
+    bench.pass(QuorumSettings::default().lease_poll_ms);
+    bench.lease_is(Some(&view(4, 0, Some(1), VOTERS)));
+    assert!(bench.member.status().lease_is_fallen, "it is older than the epoch that was heard of");
+}
