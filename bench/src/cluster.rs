@@ -7,7 +7,7 @@ pub(crate) mod failover;
 pub(crate) mod partitions;
 pub(crate) mod replication;
 
-use crate::load;
+use crate::{load, say};
 use anyhow::{Context, Result, ensure};
 use odradek_clients::{Flavor, Nodes, NodesPlan, native};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -46,6 +46,7 @@ fn bring_back(nodes: &mut Nodes, id: i32) -> Result<()> {
 }
 
 /// Lets each partition be led by its preferred replica, so that every event meets the same leaders; all brokers are there.
+/// Apache Kafka does not always elect a broker that has come back: there the event meets the leaders that there are.
 fn balance(nodes: &Nodes, topic: &str) -> Result<()> {
     let watch = Watch::new(&nodes.bootstrap())?;
     let begun = Instant::now();
@@ -58,10 +59,12 @@ fn balance(nodes: &Nodes, topic: &str) -> Result<()> {
             if partitions.iter().all(|partition| partition.leader == partition.preferred) {
                 return Ok(());
             }
-            ensure!(
-                begun.elapsed() < BALANCE_LIMIT,
-                "not the preferred leaders within {BALANCE_LIMIT:?}: {partitions:?}"
-            );
+            if begun.elapsed() >= BALANCE_LIMIT {
+                let missed = format!("not the preferred leaders within {BALANCE_LIMIT:?}: {partitions:?}");
+                ensure!(nodes.flavor() == Flavor::ApacheKafka, missed);
+                say(&format!("{:?}: {missed}", nodes.flavor()));
+                return Ok(());
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
