@@ -191,24 +191,46 @@ fn a_second_process_of_a_folder_or_of_a_broker_id_is_refused_in_one_line() {
     let mut second = sites[1].start();
     second.serves();
 
-    let same_folder = Site { folder: root.join("again"), ..Site::new(root, "again", 1) };
-    let text = std::fs::read_to_string(sites[1].config_file()).unwrap();
-    let mut text = text.replace(&sites[1].plain.to_string(), &same_folder.plain.to_string());
-    text =
-        text.replace(&format!("127.0.0.1:{}\"}}", sites[1].private), &format!("127.0.0.1:{}\"}}", same_folder.private));
-    text = text.replace(&sites[1].http.to_string(), &same_folder.http.to_string());
-    std::fs::write(same_folder.config_file(), &text).unwrap();
-    same_folder.start().ends_saying("is in use by another process");
+    // Of the controller, which nobody else could refuse, and of another broker: a folder of its own, and the same one.
+    for (id, site) in sites.iter().enumerate() {
+        let again = Site::new(root, &format!("again-{id}"), id);
+        let text = std::fs::read_to_string(site.config_file()).unwrap();
+        let text = text
+            .replace(&format!(":{}\"", site.plain), &format!(":{}\"", again.plain))
+            .replace(&format!(":{}\"", site.private), &format!(":{}\"", again.private))
+            .replace(&format!(":{}\"", site.http), &format!(":{}\"", again.http));
+        let own_folder = text.replace(&site.folder.display().to_string(), &again.folder.display().to_string());
+        let lease = root.join("lease");
+        let lock = format!("another process is broker {id}: it holds the lock {}-broker-{id}.lock", lease.display());
+        for text in [&own_folder, &text] {
+            std::fs::write(again.config_file(), text).unwrap();
+            again.start().ends_saying(&lock);
+            assert!(!again.folder.exists(), "nothing was changed");
+        }
 
-    // The same id with a folder of its own.
-    std::fs::remove_file(same_folder.folder.with_extension("log")).unwrap();
-    let text = text.replace(&sites[1].folder.display().to_string(), &same_folder.folder.display().to_string());
-    std::fs::write(same_folder.config_file(), text).unwrap();
-    let mut other = same_folder.start();
-    other.says("another process is this broker; waiting for the end of its session");
-    other.ends_saying("another process is registered as broker 1");
+        // By another way to the same Lease the lock is not met: the folder's is.
+        let way = root.join(format!("way-{id}"));
+        std::os::unix::fs::symlink(&lease, &way).unwrap();
+        let by_way = |text: &str| text.replace(&lease.display().to_string(), &way.display().to_string());
+        std::fs::write(again.config_file(), by_way(&text)).unwrap();
+        again.start().ends_saying("is in use by another process");
+        // Nor is that one with a folder of its own: the controller refuses.
+        if id == 1 {
+            std::fs::write(again.config_file(), by_way(&own_folder)).unwrap();
+            let mut other = again.start();
+            other.says("another process is this broker; waiting for the end of its session");
+            other.ends_saying("another process is registered as broker 1");
+        }
+    }
     first.serves();
     second.serves();
+    for process in [&first, &second] {
+        assert_eq!(process.log().matches("serving").count(), 1, "it did not notice:\n{}", process.log());
+    }
+
+    // A kill frees the id at once.
+    drop(first);
+    sites[0].start().serves();
 }
 
 #[test]

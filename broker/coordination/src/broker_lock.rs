@@ -1,110 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The belt against two processes with one broker id. Liveness and fencing are other things: heartbeats and the broker
-//! epoch in the metadata log.
+//! The belt against two processes with one broker id that share a Lease in a file: what `Lease/<cluster>-broker-<id>` is
+//! on Kubernetes. Liveness and fencing are other things: heartbeats and the broker epoch in the metadata log.
+//!
+//! The controller refuses the id of a broker whose session lives, but has nobody to refuse its own: a second process with
+//! the controller's id knows of no other controller than itself, and would wait for ever.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use odradek_disk::{Disk, DiskErrorKind, DiskLock};
+use odradek_disk::{Disk, DiskError, DiskErrorKind, DiskLock};
 use odradek_model::BrokerId;
+use thiserror::Error;
 
-use crate::{Holder, LeaseError};
-
-/// What a broker learns about its lock.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum BrokerLockOutcome {
-    /// The lock is its own.
-    Held,
-    /// Another process has it; the holder if it is known. The broker does not start, or stops.
-    HeldByOther(Option<Holder>),
+/// Why the id was not locked. The process does not start.
+#[derive(Debug, Error)]
+pub enum BrokerLockError {
+    /// Another process has the id.
+    #[error("another process is broker {broker_id}: it holds the lock {}", path.display())]
+    HeldByOther {
+        /// The broker.
+        broker_id: BrokerId,
+        /// The locked file.
+        path: PathBuf,
+    },
+    /// The disk below the Lease.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }
 
-/// The lock of a broker's id.
-pub trait BrokerLock: Send + Sync + Debug {
-    /// Takes the lock, or renews it. A failure to renew ends nothing; only seeing another holder does.
-    ///
-    /// # Errors
-    /// [`LeaseError`]
-    fn take(&self, holder: &Holder) -> Result<BrokerLockOutcome, LeaseError>;
-
-    /// Gives the lock back, if it is the holder's.
-    ///
-    /// # Errors
-    /// [`LeaseError`]
-    fn release(&self, holder: &Holder) -> Result<(), LeaseError>;
-}
-
-/// Locks of the brokers of one process.
-#[derive(Debug, Default)]
-pub struct InProcessBrokerLock {
-    holders: Mutex<BTreeMap<BrokerId, Holder>>,
-}
-
-impl BrokerLock for InProcessBrokerLock {
-    fn take(&self, holder: &Holder) -> Result<BrokerLockOutcome, LeaseError> {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = holders.entry(holder.broker_id).or_insert_with(|| holder.clone());
-        Ok(if present == holder {
-            BrokerLockOutcome::Held
-        } else {
-            BrokerLockOutcome::HeldByOther(Some(present.clone()))
-        })
-    }
-
-    fn release(&self, holder: &Holder) -> Result<(), LeaseError> {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if holders.get(&holder.broker_id) == Some(holder) {
-            holders.remove(&holder.broker_id);
-        }
-        Ok(())
-    }
-}
-
-/// A lock and for whom it was taken.
-type HeldLock = (Holder, Box<dyn DiskLock>);
-
-/// Locks of the brokers of one machine: a locked file per broker id in one folder. The kernel frees it with the process.
+/// A broker's id, which is this process's for as long as this is there. The kernel frees it when the process ends, however
+/// that happens.
 #[derive(Debug)]
-pub struct FileBrokerLock {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    held: Mutex<BTreeMap<BrokerId, HeldLock>>,
+pub struct BrokerLock {
+    _file: Box<dyn DiskLock>,
 }
 
-impl FileBrokerLock {
-    /// Locks in the folder, which must exist.
-    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
-        Self { disk, dir: dir.to_owned(), held: Mutex::default() }
-    }
-}
-
-impl BrokerLock for FileBrokerLock {
-    fn take(&self, holder: &Holder) -> Result<BrokerLockOutcome, LeaseError> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((present, _)) = held.get(&holder.broker_id) {
-            return Ok(if present == holder {
-                BrokerLockOutcome::Held
-            } else {
-                BrokerLockOutcome::HeldByOther(Some(present.clone()))
-            });
-        }
-        match self.disk.lock(&self.dir.join(format!("broker-{}.lock", holder.broker_id))) {
-            Ok(lock) => {
-                held.insert(holder.broker_id, (holder.clone(), lock));
-                Ok(BrokerLockOutcome::Held)
-            }
-            Err(error) if error.kind == DiskErrorKind::Locked => Ok(BrokerLockOutcome::HeldByOther(None)),
+impl BrokerLock {
+    /// Locks `<lease file>-broker-<id>.lock`. The file is made if it is missing, and stays. The folder must exist.
+    ///
+    /// # Errors
+    /// [`BrokerLockError`], at once.
+    pub fn take(disk: &dyn Disk, lease_file: &Path, broker_id: BrokerId) -> Result<Self, BrokerLockError> {
+        let mut path = lease_file.as_os_str().to_owned();
+        path.push(format!("-broker-{broker_id}.lock"));
+        let path = PathBuf::from(path);
+        match disk.lock(&path) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(error) if error.kind == DiskErrorKind::Locked => Err(BrokerLockError::HeldByOther { broker_id, path }),
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    fn release(&self, holder: &Holder) -> Result<(), LeaseError> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.get(&holder.broker_id).is_some_and(|(present, _)| present == holder) {
-            held.remove(&holder.broker_id);
-        }
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use odradek_disk::SimulatedDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_id_has_one_process_in_the_cluster_of_its_lease() {
+        let disk = SimulatedDisk::new(1);
+        disk.create_dir_all(Path::new("/leases")).expect("made");
+        let take = |lease: &str, id| BrokerLock::take(&disk, Path::new(lease), BrokerId(id));
+        let first = take("/leases/a", 1).expect("free");
+        let error = take("/leases/a", 1).expect_err("held");
+        assert_eq!(error.to_string(), "another process is broker 1: it holds the lock /leases/a-broker-1.lock");
+        let _others = [take("/leases/a", 2).expect("another id"), take("/leases/b", 1).expect("another cluster")];
+        drop(first);
+        take("/leases/a", 1).expect("free again");
+        assert!(matches!(take("/nowhere/a", 1), Err(BrokerLockError::Disk(_))));
     }
 }

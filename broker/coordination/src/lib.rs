@@ -3,7 +3,7 @@
 //!
 //! - [`ControllerLease`]: the one outside state of a cluster, changed by compare-and-set only. [`InProcessLease`] and
 //!   [`FileLease`] are the local implementations; Kubernetes comes as another.
-//! - [`BrokerLock`]: the belt against two processes with one broker id.
+//! - [`BrokerLock`]: the belt against two processes with one broker id, beside a Lease in a file.
 //! - [`DataFolder`]: whose folder it is (`odradek-meta.json`), locked while in use, formatted in an explicit step.
 //! - [`quorum`]: who is controller and what is committed in the metadata log of several brokers, as a state machine.
 //!
@@ -16,7 +16,7 @@ mod holder;
 mod lease;
 pub mod quorum;
 
-pub use broker_lock::{BrokerLock, BrokerLockOutcome, FileBrokerLock, InProcessBrokerLock};
+pub use broker_lock::{BrokerLock, BrokerLockError};
 pub use data_folder::{DataFolder, DataFolderError, FORMAT_VERSION, IDENTITY_FILE, Identity};
 pub use holder::{Holder, HolderError, Voter};
 pub use lease::{

@@ -95,7 +95,7 @@ pub struct Broker;
 #[derive(Debug)]
 pub struct RunningBroker {
     broker: Arc<odradek_server::broker::Broker>,
-    /// Its lock is held as long as this is there.
+    /// Its locks are held as long as this is there.
     storage: Storage,
     kubernetes: Option<Arc<KubernetesLeases>>,
     lifecycle: LifecycleHandle,
@@ -349,6 +349,10 @@ async fn open(
             cluster_id: config.cluster_id.as_ref(),
             broker_id: BrokerId(config.broker_id),
             lease: lease.as_deref(),
+            shared_lease_file: match &config.coordination {
+                Coordination::File(path) => Some(path),
+                _ => None,
+            },
             pod_uid: pod_uid.as_deref(),
         };
         let (storage, log, restarted) = Storage::open(&disk, &wanted, random.as_ref())?;
@@ -557,7 +561,7 @@ impl RunningBroker {
         self.tasks.close();
         let private = self.private_connections.wait();
         let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(private, self.tasks.wait()) }).await;
-        // The folder's lock is given back when all is over.
+        // The locks of the folder and of the id are given back when all is over.
         drop(self.storage);
     }
 }

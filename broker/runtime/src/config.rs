@@ -16,7 +16,7 @@
 //! clusterSecretFile: /etc/odradek/secret # by which brokers know each other; required with several brokers
 //! coordination:                          # optional; one of these; default: this broker is alone
 //!   kubernetes: {clusterName: c}         # Leases c-controller and c-broker-0 in the pod's namespace
-//!   local: {leaseFile: /srv/c/lease}     # a file that the brokers of one machine share
+//!   local: {leaseFile: /srv/c/lease}     # a file that the brokers of one machine share; beside it each locks its id
 //! memoryLimitBytes: 536870912            # optional; default: the cgroup's limit, else the machine's memory
 //! workerThreads: 2                       # optional; default: the cores this process may use
 //! log: {format: json, level: info}       # optional; format text or json, level as in RUST_LOG

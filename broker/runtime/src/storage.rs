@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Opens the data folder: checks whose it is, formats an empty one, takes its lock, and opens the metadata log. It
-//! refuses before it changes anything. All of it blocks.
+//! Opens the data folder: locks the broker's id, checks whose folder it is, formats an empty one, takes its lock, and opens
+//! the metadata log. It refuses before it changes anything. All of it blocks.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use odradek_coordination::{DataFolder, DataFolderError, FileLease, Holder, Identity, LeaseError, Voter};
+use odradek_coordination::{
+    BrokerLock, BrokerLockError, DataFolder, DataFolderError, FileLease, Holder, Identity, LeaseError, Voter,
+};
 use odradek_disk::{Disk, DiskError};
 use odradek_metadata::{MetadataLog, MetadataLogError};
 use odradek_model::{BrokerId, ClusterId, DirectoryId};
@@ -53,6 +55,9 @@ pub enum StorageError {
     /// The Lease.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The broker's id.
+    #[error(transparent)]
+    BrokerLock(#[from] BrokerLockError),
     /// An order that cannot be read.
     #[error(transparent)]
     Order(#[from] RecoveryOrderError),
@@ -73,6 +78,7 @@ pub(crate) struct Storage {
     pub(crate) folder: DataFolder,
     /// This process.
     pub(crate) incarnation: Uuid,
+    _broker_lock: Option<BrokerLock>,
 }
 
 /// What the caller knows of the folder.
@@ -82,6 +88,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) broker_id: BrokerId,
     /// A local Lease, to be formatted with the folder unless it is there.
     pub(crate) lease: Option<&'a FileLease>,
+    /// Where the broker's id is locked: the Lease's file, if brokers share one.
+    pub(crate) shared_lease_file: Option<&'a Path>,
     /// The pod, if this is one.
     pub(crate) pod_uid: Option<&'a str>,
 }
@@ -94,12 +102,14 @@ impl Storage {
         random: &dyn Random,
     ) -> Result<(Self, QuorumLog, bool), StorageError> {
         let path = wanted.path;
+        let lock = |lease: &Path| BrokerLock::take(disk.as_ref(), lease, wanted.broker_id);
+        let broker_lock = wanted.shared_lease_file.map(lock).transpose()?;
         check_space(disk.as_ref(), path)?;
         if DataFolder::identity_at(disk.as_ref(), path)?.is_none() {
             format(disk, wanted, random)?;
         }
         let folder = DataFolder::open(Arc::clone(disk), path, wanted.cluster_id, Some(wanted.broker_id))?;
-        let mut storage = Self { incarnation: random.uuid(), folder };
+        let mut storage = Self { folder, incarnation: random.uuid(), _broker_lock: broker_lock };
         let holder = wanted.pod_uid.map_or_else(|| storage.holder().to_string(), str::to_owned);
         let restarted = storage.folder.identity().last_holder.as_ref() == Some(&holder);
         storage.folder.set_last_holder(&holder)?;

@@ -13,8 +13,11 @@ pub(crate) enum Failure {
     NotFound,
     /// The Lease is not what the request was based on, or exists already.
     Conflict,
-    /// Refused before it was looked at; try again after this time.
+    /// Refused before it was looked at. The time is what the body asks for, as it stands: [`Pause`](crate::pause::Pause)
+    /// has the bounds.
     Throttled(Duration, String),
+    /// Not made: the API server asked for a pause of this time, of which more is left than the request may take.
+    Paused(Duration),
     /// The watch is too old to be continued.
     Expired,
     /// Not carried out, and it will not be.
@@ -55,7 +58,7 @@ pub(crate) fn classify_status(status: &Status, name: &str) -> Failure {
         }
         429 => {
             let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-            Failure::Throttled(Duration::from_secs(u64::from(seconds.clamp(1, 30))), text())
+            Failure::Throttled(Duration::from_secs(u64::from(seconds)), text())
         }
         400 | 401 | 403 | 405 | 413 | 415 | 422 => Failure::NotDone(text()),
         _ => Failure::Unclear(text()),
@@ -132,10 +135,10 @@ mod tests {
         };
         let details = StatusDetails { causes: vec![cause], ..about("c") };
         assert_eq!(classify_status(&status(422, "Invalid", Some(details)), "c"), Failure::Conflict);
-        for (given, waited) in [(0, 1), (7, 7), (100_000, 30)] {
-            let details = StatusDetails { retry_after_seconds: given, ..about("c") };
+        for seconds in [0, 7, u32::MAX] {
+            let details = StatusDetails { retry_after_seconds: seconds, ..about("c") };
             let Failure::Throttled(wait, _) = classify_status(&status(429, "", Some(details)), "c") else { panic!() };
-            assert_eq!(wait, Duration::from_secs(waited));
+            assert_eq!(wait, Duration::from_secs(u64::from(seconds)));
         }
     }
 }

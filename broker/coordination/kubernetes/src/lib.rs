@@ -14,7 +14,9 @@
 //!    that another holder was seen and the process must stop, and [`BrokerLease::release`] at a clean stop.
 //!
 //! Every call ends within [`LeaseSettings::call_deadline`]. No request is repeated behind the caller's back, but one
-//! that the API server refused for throttling (429), which it does before it acts.
+//! that the API server refused for throttling (429), which it does before it acts. What it asks for in `Retry-After` holds for
+//! all calls through one [`LeaseStore`]: one that cannot wait for so long within its deadline is not made and says so at
+//! once.
 //!
 //! Rights needed: get, create, update and watch on these Leases by name. Never list, patch or delete.
 //!
@@ -25,6 +27,7 @@ mod controller_lease;
 mod controller_object;
 mod failure;
 mod fields;
+mod pause;
 mod settings;
 mod store;
 mod watch;

@@ -4,20 +4,29 @@
 use std::future::Future;
 use std::time::Duration;
 
+use http::Response;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::{Api, Client, Config};
+use kube::client::{ClientBuilder, DynBody};
+use kube::{Api, Config};
 use odradek_coordination::LeaseError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tower::util::MapResponseLayer;
 
 use crate::failure::{Failure, classify};
+use crate::pause::{Asked, Pause};
+
+/// What a request that waited must have left of its deadline. Without it a write could be cut off as soon as it is sent,
+/// and nobody would know what became of it; the deadline of 2 s minus the usual pause of 1 s leaves twice as much.
+const LEAST_LEFT: Duration = Duration::from_millis(500);
 
 /// The Leases of one namespace.
 #[derive(Clone)]
 pub struct LeaseStore {
     pub(crate) api: Api<Lease>,
+    pub(crate) pause: Pause,
 }
 
 impl std::fmt::Debug for LeaseStore {
@@ -37,14 +46,21 @@ pub(crate) enum Put {
 impl LeaseStore {
     /// A connection of its own. kube's client would repeat what was answered with 503 or 504, also when that had been
     /// carried out, and the repetition's conflict would then pass for a refusal: this one repeats nothing. The pod's
-    /// token is read again from its file by kube, at least once a minute.
+    /// token is read again from its file by kube, at least once a minute. The heads of answers are read before kube makes
+    /// errors of them, which do not carry `Retry-After`.
     ///
     /// # Errors
     /// [`LeaseError::Unavailable`] if the configuration makes no client.
     pub fn connect(mut config: Config, namespace: &str) -> Result<Self, LeaseError> {
         config.default_retry = false;
-        let client = Client::try_from(config).map_err(|error| LeaseError::Unavailable(error.to_string()))?;
-        Ok(Self { api: Api::namespaced(client, namespace) })
+        let builder = ClientBuilder::try_from(config).map_err(|error| LeaseError::Unavailable(error.to_string()))?;
+        let pause = Pause::new(Instant::now());
+        let heard = pause.clone();
+        let heed = MapResponseLayer::new(move |answer: Response<Box<DynBody>>| {
+            heard.heed(answer.status(), answer.headers(), Instant::now());
+            answer
+        });
+        Ok(Self { api: Api::namespaced(builder.with_layer(&heed).build(), namespace), pause })
     }
 
     /// As [`Self::connect`], with the pod's service account and namespace.
@@ -59,7 +75,7 @@ impl LeaseStore {
 
     /// The Lease as it is now: a GET without resourceVersion, which no cache answers.
     pub(crate) async fn get(&self, name: &str, deadline: Instant) -> Result<Option<Lease>, LeaseError> {
-        match request(name, deadline, || self.api.get(name)).await {
+        match self.request(name, deadline, || self.api.get(name)).await {
             Ok(lease) => Ok(Some(lease)),
             Err(Failure::NotFound) => Ok(None),
             Err(failure) => Err(unavailable(&failure)),
@@ -75,7 +91,7 @@ impl LeaseStore {
         let metadata = &object.metadata;
         assert_eq!(metadata.uid.is_some(), metadata.resource_version.is_some(), "compare-and-set or create");
         let params = PostParams { dry_run: false, field_manager: Some("odradek-broker".to_owned()) };
-        match request(name, deadline, || self.api.replace(name, &params, object)).await {
+        match self.request(name, deadline, || self.api.replace(name, &params, object)).await {
             Ok(lease) => Ok(Put::Written(Box::new(lease))),
             // A Lease that is gone cannot be of the uid that was asked for ever again.
             Err(Failure::Conflict) => Ok(Put::Refused),
@@ -84,23 +100,35 @@ impl LeaseStore {
             Err(failure) => Err(unavailable(&failure)),
         }
     }
-}
 
-/// Makes a request within the deadline. What was throttled was not looked at, so it is made again: the API server asks
-/// for a second or more each time, which bounds the number of times.
-async fn request<F>(name: &str, deadline: Instant, mut make: impl FnMut() -> F) -> Result<Lease, Failure>
-where
-    F: Future<Output = kube::Result<Lease>>,
-{
-    loop {
-        let failure = match timeout_at(deadline, make()).await {
-            Err(_) => return Err(Failure::Unclear("no answer within the deadline".to_owned())),
-            Ok(Ok(lease)) => return Ok(lease),
-            Ok(Err(error)) => classify(&error, name),
-        };
-        match failure {
-            Failure::Throttled(wait, _) if Instant::now() + wait < deadline => tokio::time::sleep(wait).await,
-            failure => return Err(failure),
+    /// Makes a request within the deadline, and not before the pause ends that the API server asked for; not at all if that
+    /// leaves too little time. What was throttled was not looked at, so it is made again: the pause of a second or more
+    /// each time bounds the number of times.
+    async fn request<F>(&self, name: &str, deadline: Instant, mut make: impl FnMut() -> F) -> Result<Lease, Failure>
+    where
+        F: Future<Output = kube::Result<Lease>>,
+    {
+        let leaves_time = |asked: Asked| asked.until + LEAST_LEFT <= deadline;
+        loop {
+            let asked = self.pause.asked();
+            if asked.until > Instant::now() && !leaves_time(asked) {
+                return Err(Failure::Paused(asked.wait));
+            }
+            sleep_until(asked.until).await;
+            let failure = match timeout_at(deadline, make()).await {
+                Err(_) => return Err(Failure::Unclear("no answer within the deadline".to_owned())),
+                Ok(Ok(lease)) => return Ok(lease),
+                Ok(Err(error)) => classify(&error, name),
+            };
+            match failure {
+                Failure::Throttled(wait, reason) => {
+                    self.pause.extend(wait, Instant::now());
+                    if !leaves_time(self.pause.asked()) {
+                        return Err(Failure::Throttled(wait, reason));
+                    }
+                }
+                failure => return Err(failure),
+            }
         }
     }
 }
@@ -108,6 +136,9 @@ where
 fn unavailable(failure: &Failure) -> LeaseError {
     LeaseError::Unavailable(match failure {
         Failure::Throttled(_, reason) | Failure::NotDone(reason) | Failure::Unclear(reason) => reason.clone(),
+        Failure::Paused(wait) => {
+            format!("the API server is not asked, as it wanted to be left alone for {} s", wait.as_secs())
+        }
         Failure::NotFound => "its namespace is gone".to_owned(),
         Failure::Conflict | Failure::Expired => format!("an answer that does not belong to the request: {failure:?}"),
     })

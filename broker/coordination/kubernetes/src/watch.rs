@@ -74,7 +74,9 @@ impl LeaseWatch {
     /// What is seen next. Dropping the future loses nothing that was not yet seen.
     pub async fn next(&mut self) -> LeaseSeen {
         loop {
-            sleep_until(self.not_before).await;
+            if !matches!(self.state, State::Watching(_)) {
+                sleep_until(self.not_before.max(self.store.pause.asked().until)).await;
+            }
             let seen = match &mut self.state {
                 State::Read => Some(self.read().await),
                 State::Open(version) => {
@@ -99,7 +101,7 @@ impl LeaseWatch {
                 self.state = State::Open(version.unwrap_or_default());
                 found.map_or(LeaseSeen::Missing, |lease| self.show(&lease))
             }
-            Err(error) => self.failed(PAUSE_MIN, error.to_string()),
+            Err(error) => self.failed(error.to_string()),
         }
     }
 
@@ -147,15 +149,18 @@ impl LeaseWatch {
                 self.not_before = Instant::now() + PAUSE_MIN;
                 None
             }
-            Failure::Throttled(wait, reason) => Some(self.failed(wait, reason)),
-            Failure::NotDone(reason) | Failure::Unclear(reason) => Some(self.failed(PAUSE_MIN, reason)),
-            Failure::NotFound | Failure::Conflict => Some(self.failed(PAUSE_MIN, format!("{failure:?}"))),
+            Failure::Throttled(wait, reason) => {
+                self.store.pause.extend(wait, Instant::now());
+                Some(self.failed(reason))
+            }
+            Failure::NotDone(reason) | Failure::Unclear(reason) => Some(self.failed(reason)),
+            Failure::NotFound | Failure::Conflict | Failure::Paused(_) => Some(self.failed(format!("{failure:?}"))),
         }
     }
 
-    fn failed(&mut self, wait: Duration, reason: String) -> LeaseSeen {
+    fn failed(&mut self, reason: String) -> LeaseSeen {
         self.state = State::Read;
-        self.not_before = Instant::now() + self.pause.max(wait);
+        self.not_before = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         LeaseSeen::Unavailable(reason)
     }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Config;
 use odradek_coordination::{LeaseChange, LeaseError, WriteOutcome};
@@ -33,9 +33,17 @@ async fn play(answers: Vec<(u16, Value)>) -> (KubernetesLease, Arc<Mutex<Vec<Str
                 None => {}
                 Some((0, _)) => silent.push(stream),
                 Some((code, body)) => {
+                    // As the API server does it; flow control, which answers without an object, too.
+                    let wait = match body.pointer("/details/retryAfterSeconds").and_then(Value::as_u64) {
+                        Some(0) => String::new(),
+                        Some(wait) => format!("Retry-After: {wait}\r\n"),
+                        None if code == 429 => format!("Retry-After: {LONG}\r\n"),
+                        None => String::new(),
+                    };
                     let body = body.to_string() + "\n";
                     let length = body.len();
-                    let head = format!("HTTP/1.1 {code} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                    let head =
+                        format!("HTTP/1.1 {code} x\r\n{wait}Content-Length: {length}\r\nConnection: close\r\n\r\n");
                     let _ = stream.write_all((head + &body).as_bytes()).await;
                 }
             }
@@ -95,6 +103,64 @@ async fn a_throttled_write_is_made_again_within_the_deadline_and_else_was_not_ma
     assert!(matches!(&outcome, WriteOutcome::Written(view) if view.sequence == 2), "{outcome:?}");
     let (played, _) = play(vec![status(429, "TooManyRequests", 20)]).await;
     assert!(matches!(played.create(&CHANGE).await, Err(LeaseError::Unavailable(_))));
+}
+
+/// Longer than a call may take: 4 s.
+const LONG: u32 = 5;
+
+#[tokio::test]
+async fn calls_wait_as_long_as_the_api_server_asks_and_say_so_if_they_cannot() {
+    let refusals = [
+        status(429, "TooManyRequests", LONG),
+        // The form in which flow control answers: no object.
+        (429, json!("Too many requests, please try again later.")),
+        status(503, "ServiceUnavailable", LONG),
+    ];
+    let tests = refusals.map(async |refusal| {
+        let (played, requests) = play(vec![(200, lease(1)), refusal.clone(), (200, lease(2))]).await;
+        let view = played.read().await.unwrap().unwrap();
+        let outcome = played.compare_and_set(&view, &CHANGE).await;
+        let refused = Instant::now();
+        // Whether a 503 was carried out is not known; a 429 was not.
+        match refusal.0 {
+            503 => assert!(matches!(outcome, Ok(WriteOutcome::Unknown(_))), "{outcome:?}"),
+            _ => assert!(matches!(outcome, Err(LeaseError::Unavailable(_))), "{outcome:?}"),
+        }
+        for _ in 0..3 {
+            let error = played.create(&CHANGE).await.unwrap_err().to_string();
+            assert!(error.ends_with("left alone for 5 s"), "{error}");
+        }
+        assert!(refused.elapsed() < Duration::from_millis(500), "{:?}", refused.elapsed());
+        assert_eq!(requests.lock().unwrap().len(), 2, "nothing was asked");
+        // Once the rest of the pause fits into the deadline, a call waits for its end; the watch does anyway.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let view = played.read().await.unwrap().unwrap();
+        assert_eq!(view.sequence, 2);
+        let waited = refused.elapsed();
+        assert!((4500..6000).contains(&waited.as_millis()), "{waited:?}");
+        assert_eq!(requests.lock().unwrap().len(), 3);
+    });
+    futures::future::join_all(tests).await;
+}
+
+#[tokio::test]
+async fn a_watch_begins_again_after_the_pause_that_the_api_server_asks_for() {
+    let (played, requests) = play(vec![(200, lease(1)), status(429, "TooManyRequests", 2), (200, lease(2))]).await;
+    let mut watch = played.watch();
+    assert!(matches!(watch.next().await, LeaseSeen::View(_)));
+    assert!(matches!(watch.next().await, LeaseSeen::Unavailable(_)));
+    let refused = Instant::now();
+    assert!(matches!(watch.next().await, LeaseSeen::View(view) if view.sequence == 2));
+    assert!(refused.elapsed() > Duration::from_millis(1900), "{:?}", refused.elapsed());
+    assert_eq!(requests.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_hostile_wait_is_not_named_longer_than_it_is_kept() {
+    let (played, _) = play(vec![status(429, "TooManyRequests", u32::MAX)]).await;
+    assert!(played.read().await.is_err());
+    let error = played.read().await.unwrap_err().to_string();
+    assert!(error.ends_with("left alone for 10 s"), "{error}");
 }
 
 #[tokio::test]

@@ -126,26 +126,3 @@ fn a_lease_that_is_none_of_ours_is_malformed() {
         assert!(matches!(error, LeaseError::Malformed(_)), "{to}: {error}");
     }
 }
-
-#[test]
-fn a_broker_id_has_one_process() {
-    use crate::{BrokerLock, BrokerLockOutcome, FileBrokerLock, InProcessBrokerLock};
-    let second = Holder { incarnation: "y".into(), ..holder(1) };
-    let disk: Arc<dyn Disk> = Arc::new(file_disk());
-    let file = FileBrokerLock::new(Arc::clone(&disk), Path::new("/leases"));
-    let in_process = InProcessBrokerLock::default();
-    let locks: [&dyn BrokerLock; 2] = [&file, &in_process];
-    for lock in locks {
-        assert_eq!(lock.take(&holder(1)).expect("answers"), BrokerLockOutcome::Held);
-        assert_eq!(lock.take(&holder(1)).expect("renews"), BrokerLockOutcome::Held);
-        assert_eq!(lock.take(&second).expect("answers"), BrokerLockOutcome::HeldByOther(Some(holder(1))));
-        assert_eq!(lock.take(&holder(2)).expect("answers"), BrokerLockOutcome::Held);
-        lock.release(&second).expect("not its own");
-        assert!(matches!(lock.take(&second).expect("answers"), BrokerLockOutcome::HeldByOther(_)));
-        lock.release(&holder(1)).expect("released");
-        assert_eq!(lock.take(&second).expect("answers"), BrokerLockOutcome::Held);
-    }
-    // Another process on the same machine.
-    let other = FileBrokerLock::new(disk, Path::new("/leases"));
-    assert_eq!(other.take(&holder(1)).expect("answers"), BrokerLockOutcome::HeldByOther(None));
-}
