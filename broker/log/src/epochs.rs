@@ -3,15 +3,22 @@
 //!
 //! Epochs and start offsets both rise. The file is text in Kafka's checkpoint form: version 0, count, then one
 //! `epoch start` line each. Must not know who leads.
+//!
+//! With each failover thousands of logs get one epoch more. So a short file to which a line is added is written where it
+//! is, which costs one sync and no new file. What a loss of power may leave of that is the old text, the new one, or one
+//! whose count does not fit its lines, which is seen as damage: then the epochs are rebuilt from the batches.
 
 use crate::checkpoint::{checkpoint_lines, checkpoint_text};
 use crate::file_names::LEADER_EPOCH_CHECKPOINT;
-use odradek_disk::{Disk, DiskError, DiskErrorKind, read_small_file, write_file_durably};
+use odradek_disk::{Disk, DiskError, DiskErrorKind, OpenMode, read_small_file, write_file_durably};
 use odradek_model::{LeaderEpoch, Offset};
 use std::path::{Path, PathBuf};
 
 /// Largest file that is read: 100,000 leader changes, far more than retention leaves.
 const FILE_BYTES_MAX: usize = 4 << 20;
+
+/// Longest text that is written in place, and remembered for it: a page, some 300 epochs. Longer ones are replaced.
+const IN_PLACE_BYTES_MAX: usize = 4 << 10;
 
 /// One epoch and its first offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +37,13 @@ pub(crate) struct EpochCache {
     /// Whether the file has epochs that must not be believed, because it could not be written: no batch may be written
     /// before it is.
     unstored: bool,
+    /// The text of the file, if it is short and known to be whole.
+    stored: Option<String>,
 }
 
 impl EpochCache {
     pub(crate) fn empty(dir: &Path) -> Self {
-        Self { path: dir.join(LEADER_EPOCH_CHECKPOINT), entries: Vec::new(), unstored: false }
+        Self { path: dir.join(LEADER_EPOCH_CHECKPOINT), entries: Vec::new(), unstored: false, stored: None }
     }
 
     /// The stored epochs; `None` if the file is missing or damaged, so that they must be rebuilt from the batches.
@@ -46,7 +55,9 @@ impl EpochCache {
             Err(error) if error.kind == DiskErrorKind::TooLarge => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Self::parse(&bytes).map(|entries| Self { path, entries, unstored: false }))
+        let Some(entries) = Self::parse(&bytes) else { return Ok(None) };
+        let stored = String::from_utf8(bytes).ok().filter(|text| text.len() <= IN_PLACE_BYTES_MAX);
+        Ok(Some(Self { path, entries, unstored: false, stored }))
     }
 
     fn parse(bytes: &[u8]) -> Option<Vec<EpochEntry>> {
@@ -65,11 +76,25 @@ impl EpochCache {
 
     /// Writes the file; durable when it returns.
     pub(crate) fn store(&mut self, disk: &dyn Disk) -> Result<(), DiskError> {
-        self.unstored = true;
         let lines = self.entries.iter().map(|entry| format!("{} {}", entry.epoch, entry.start_offset));
-        write_file_durably(disk, &self.path, checkpoint_text(lines).as_bytes())?;
+        let text = checkpoint_text(lines);
+        self.unstored = true;
+        if self.stored.take().is_some_and(|stored| only_adds_lines(&stored, &text)) {
+            let file = disk.open(&self.path, OpenMode::ReadWrite)?;
+            file.write_at(text.as_bytes(), 0)?;
+            file.sync()?;
+        } else {
+            write_file_durably(disk, &self.path, text.as_bytes())?;
+        }
         self.unstored = false;
+        self.stored = Some(text).filter(|text| text.len() <= IN_PLACE_BYTES_MAX);
         Ok(())
+    }
+
+    /// The file may hold what these entries do not say: another set of them could not be written.
+    pub(crate) fn doubt_the_file(&mut self) {
+        self.unstored = true;
+        self.stored = None;
     }
 
     /// As [`store`](Self::store), but a full disk is no error: the next append finds the epochs
@@ -151,6 +176,16 @@ impl EpochCache {
     }
 }
 
+/// Whether the new text differs from the old one by lines at its end and by their count alone, so that any mix of both is
+/// seen as damage.
+fn only_adds_lines(old: &str, new: &str) -> bool {
+    fn parts(text: &str) -> Option<(&str, &str)> {
+        text.strip_prefix("0\n")?.split_once('\n')
+    }
+    let (Some((old_count, old_lines)), Some((new_count, new_lines))) = (parts(old), parts(new)) else { return false };
+    new.len() <= IN_PLACE_BYTES_MAX && old_count.len() == new_count.len() && new_lines.starts_with(old_lines)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,10 +240,38 @@ mod tests {
     }
 
     #[test]
+    fn a_line_more_is_written_in_place_and_any_part_of_that_is_old_new_or_damage() {
+        let texts =
+            [("0\n1\n2 10\n", "0\n2\n2 10\n13 200\n"), ("0\n2\n2 10\n3 20\n", "0\n4\n2 10\n3 20\n4 20\n7 31\n")];
+        for (old, new) in texts {
+            assert!(only_adds_lines(old, new));
+            let parsed = [old, new].map(|text| EpochCache::parse(text.as_bytes()));
+            // Each byte of the count and of the new lines has arrived or not; a length may be there before its bytes.
+            for with_count in [false, true] {
+                for arrived in old.len()..=new.len() {
+                    for len in arrived..=new.len() {
+                        let mut left = new.as_bytes()[..arrived].to_vec();
+                        left.resize(len, 0);
+                        if !with_count {
+                            left[2] = old.as_bytes()[2];
+                        }
+                        let found = EpochCache::parse(&left);
+                        assert!(found.is_none() || parsed.contains(&found), "{:?}", String::from_utf8_lossy(&left));
+                    }
+                }
+            }
+        }
+        assert!(!only_adds_lines("0\n2\n2 10\n3 20\n", "0\n2\n2 10\n4 20\n"), "a line is replaced");
+        let nine: String = (1..=9).map(|epoch| format!("{epoch} 0\n")).collect();
+        let (old, new) = (format!("0\n9\n{nine}"), format!("0\n10\n{nine}10 0\n"));
+        assert!(!only_adds_lines(&old, &new), "the lines move");
+    }
+
+    #[test]
     fn damaged_files_are_seen() {
         let good = "0\n2\n2 10\n3 20\n";
         assert_eq!(EpochCache::parse(good.as_bytes()).map(|entries| entries.len()), Some(2));
-        for cut in 0..good.len() - 1 {
+        for cut in 0..good.len() {
             assert_eq!(EpochCache::parse(&good.as_bytes()[..cut]), None, "cut at {cut}");
         }
         for bad in ["0\n1\n2 10\n3 20\n", "1\n0\n", "0\n2\n3 20\n2 30\n", "0\n1\nx 1\n", "0\n1\n1 -1\n"] {

@@ -478,7 +478,10 @@ impl Log {
         // The disk first: an epoch that only memory knows would be taken for a durable one by the next append.
         let mut epochs = self.epochs.clone();
         if epochs.assign(epoch, start_offset) {
-            epochs.store(&*self.disk)?;
+            if let Err(error) = epochs.store(&*self.disk) {
+                self.epochs.doubt_the_file();
+                return Err(error.into());
+            }
             self.epochs = epochs;
         }
         Ok(())

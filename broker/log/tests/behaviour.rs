@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::{DIR, NOW_MS, batch, new_disk, new_log, open, options, produced, read_all, records, small_settings};
-use odradek_disk::{Disk, DiskOperation, Fault, Outage};
+use odradek_disk::{Disk, DiskOperation, Fault, Outage, SimulatedDisk};
 use odradek_log::{AppendError, Log, LogError, LogSettings, ReadError, SegmentCache};
 use odradek_model::TimestampType;
 use odradek_records::{BatchBuilder, BatchOptions, Batches, Compression};
@@ -425,19 +425,36 @@ fn leader_epochs_are_durable_before_they_are_used() {
 
 #[test]
 fn an_epoch_that_could_not_be_stored_is_stored_by_the_next_append() {
-    for operation in [DiskOperation::Open, DiskOperation::Write, DiskOperation::Sync, DiskOperation::Rename] {
+    use DiskOperation::{Open, Rename, Sync, Write};
+    let fail = |disk: &SimulatedDisk, operation, path_suffix: &str, times| {
+        disk.inject(Fault { operation, path_suffix: path_suffix.to_owned(), after: 0, times });
+    };
+    for (operation, is_in_place) in
+        [(Open, true), (Write, true), (Sync, true), (Open, false), (Write, false), (Sync, false), (Rename, false)]
+    {
+        let case = format!("{operation:?}, in place: {is_in_place}");
         let (disk, mut log) = new_log(LogSettings::default());
         log.append(batch(NOW_MS, b"a"), 2, NOW_MS).expect("appended");
-        let path_suffix = "leader-epoch-checkpoint.tmp".to_owned();
-        disk.inject(Fault { operation, path_suffix, after: 0, times: 2 });
-        assert!(log.assign_epoch(5, 1).is_err(), "{operation:?}");
-        assert_eq!((log.latest_epoch(), log.epoch_end_offset(2)), (Some(2), Some((2, 1))), "{operation:?}");
-        assert!(log.append(batch(NOW_MS, b"b"), 5, NOW_MS).is_err(), "{operation:?}: not before the epoch is stored");
+        let latest = if is_in_place {
+            // What cannot be written in place is written anew the next time.
+            fail(&disk, operation, "leader-epoch-checkpoint", 1);
+            fail(&disk, Open, "leader-epoch-checkpoint.tmp", 1);
+            2
+        } else {
+            // Nothing is written in it, so 5 takes its line.
+            log.assign_epoch(3, 1).expect("assigned");
+            fail(&disk, operation, "leader-epoch-checkpoint.tmp", 2);
+            3
+        };
+        assert!(log.assign_epoch(5, 1).is_err(), "{case}");
+        assert_eq!((log.latest_epoch(), log.epoch_end_offset(2)), (Some(latest), Some((2, 1))), "{case}");
+        assert!(log.append(batch(NOW_MS, b"b"), 5, NOW_MS).is_err(), "{case}: not before the epoch is stored");
         log.append(batch(NOW_MS, b"b"), 5, NOW_MS).expect("the disk is well again");
         log.flush().expect("flushed");
         disk.restart(Outage::PowerLossOfAllUnsynced);
-        let (log, _) = open(&disk, options(LogSettings::default(), false, 2, 0));
-        assert_eq!(log.epochs().iter().map(|entry| entry.epoch).collect::<Vec<_>>(), [2, 5], "{operation:?}");
+        let (log, report) = open(&disk, options(LogSettings::default(), false, 2, 0));
+        assert_eq!(log.epochs().iter().map(|entry| entry.epoch).collect::<Vec<_>>(), [2, 5], "{case}");
+        assert!(report.rebuilt.is_empty(), "{case}: {report:?}");
     }
 }
 
