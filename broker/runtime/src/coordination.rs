@@ -115,7 +115,11 @@ pub(crate) fn quorum_settings(config: &Config) -> QuorumSettings {
 
 /// The brokers that the configuration knows, this one among them.
 pub(crate) fn known_brokers(config: &Config) -> Vec<KnownBroker> {
-    let known = |id, rack: &Option<String>| KnownBroker { broker_id: BrokerId(id), rack: rack.clone() };
+    let known = |id, rack: &Option<String>| KnownBroker {
+        broker_id: BrokerId(id),
+        rack: rack.clone(),
+        registered_folder: None,
+    };
     if config.brokers.is_empty() {
         return vec![known(config.broker_id, &config.rack)];
     }
