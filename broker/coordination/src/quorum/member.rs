@@ -197,8 +197,6 @@ impl<S: QuorumStorage> QuorumMember<S> {
                 self.brokers = brokers.into_iter().map(|broker| (broker.broker_id, broker)).collect();
                 let kept = |id: &BrokerId| self.brokers.contains_key(id);
                 self.contacts.retain(|id, _| kept(id));
-                // A broker that registers with another folder may be a voter that is gone.
-                self.voters_due_now();
             }
             Input::ImageLoaded => self.image_is_loaded = true,
             Input::LeaseSeen(view) => self.lease_seen(view),

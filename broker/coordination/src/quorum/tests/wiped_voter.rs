@@ -43,7 +43,7 @@ fn it_is_replaced_at_once_when_its_broker_has_registered_with_another_folder() {
         emptied_fetches(&mut bench);
         bench.pass(300);
         assert_eq!(bench.last_write(), None, "a folder that is not registered replaces none yet");
-        bench.give(registered(EMPTIED));
+        bench.give(registered(EMPTIED)).pass(300);
         assert_eq!(bench.last_write().expect("a change").2.voters, [voter(1), voter(2)], "one voter at a time");
         bench.land(7);
         bench.pass(300);
