@@ -32,6 +32,7 @@ mod register_broker;
 mod replication_settings;
 mod sessions;
 mod stop_proof;
+mod transition;
 
 pub use active::{ActiveController, Effect, Event, MAX_WAITING, Ticket};
 pub use allocate_producer_ids::{AllocateProducerIds, AllocateProducerIdsError, PRODUCER_ID_BLOCK, ProducerIdBlock};
@@ -59,7 +60,9 @@ pub use register_broker::{RegisterBroker, RegisterBrokerError};
 pub use replication_settings::topic_setting_is_in_force;
 pub use sessions::{
     Heartbeat, HeartbeatOutcome, HeartbeatReply, MonotonicMs, Probe, SESSION_TIMEOUT_MS, Sessions, StaleHeartbeat,
+    StateChange,
 };
+pub use transition::StateReason;
 
 use crate::{Image, REPLICATION_FEATURE_LEVEL, Record};
 

@@ -287,6 +287,11 @@ impl Image {
         self.indexes.leaderships(broker)
     }
 
+    /// How many partitions have no leader.
+    pub fn leaderless_count(&self) -> usize {
+        self.indexes.leaderless().size()
+    }
+
     /// The partitions without a leader.
     pub fn leaderless_partitions(
         &self,

@@ -25,9 +25,9 @@ pub use controller::{
     MOST_STOP_BLOCKERS, MayStop, MonotonicMs, MorePartitions, NewTopic, OngoingReassignment, PRODUCER_ID_BLOCK,
     PlantedBug, Probe, ProducerIdBlock, Progress, ProposedPartition, ProposedReplica, Reassignment, ReassignmentError,
     RegisterBroker, RegisterBrokerError, Reply, ResourceChanges, SESSION_TIMEOUT_MS, Sessions, SettingOperation,
-    SettingsResource, StaleHeartbeat, StopBlocker, StopReason, StopVerdict, Ticket, TopicReference, UnregisterBroker,
-    UpdateFeatureLevel, UpdateFeatureLevelError, bootstrap, decide, may_stop, min_in_sync, min_in_sync_without_setting,
-    ongoing_reassignments, topic_setting_is_in_force,
+    SettingsResource, StaleHeartbeat, StateChange, StateReason, StopBlocker, StopReason, StopVerdict, Ticket,
+    TopicReference, UnregisterBroker, UpdateFeatureLevel, UpdateFeatureLevelError, bootstrap, decide, may_stop,
+    min_in_sync, min_in_sync_without_setting, ongoing_reassignments, topic_setting_is_in_force,
 };
 pub use image::{
     ApplyError, BrokerImage, BrokerSettingsOf, ControllerImage, Endpoint, Image, PartitionImage, PartitionKey,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use odradek_coordination::quorum::{KnownBroker, QuorumSettings};
 use odradek_coordination::{ControllerLease, FileLease, Holder, LeaseError, LeaseView};
-use odradek_coordination_kubernetes::{BrokerLease, BrokerLeaseOutcome, KubernetesLease, LeaseSettings, LeaseStore};
+use odradek_coordination_kubernetes::{
+    BrokerLease, BrokerLeaseError, BrokerLeaseOutcome, KubernetesLease, LeaseSettings, LeaseStore,
+};
 use odradek_disk::Disk;
 use odradek_model::{BrokerId, ClusterId};
 use odradek_server::clock::Random;
@@ -113,7 +115,11 @@ pub(crate) fn quorum_settings(config: &Config) -> QuorumSettings {
 
 /// The brokers that the configuration knows, this one among them.
 pub(crate) fn known_brokers(config: &Config) -> Vec<KnownBroker> {
-    let known = |id, rack: &Option<String>| KnownBroker { broker_id: BrokerId(id), rack: rack.clone() };
+    let known = |id, rack: &Option<String>| KnownBroker {
+        broker_id: BrokerId(id),
+        rack: rack.clone(),
+        registered_folder: None,
+    };
     if config.brokers.is_empty() {
         return vec![known(config.broker_id, &config.rack)];
     }
@@ -156,7 +162,7 @@ impl KubernetesLeases {
     /// that starts again in its pod, no answer of the API server is needed: the folder's lock is enough then.
     ///
     /// # Errors
-    /// [`StorageError::Lease`] if the Lease is not one of ours.
+    /// [`StorageError::BrokerLease`] if the Lease is not one of ours.
     pub(crate) async fn take_broker_lease(&self, restarted: bool, health: &Health) -> Result<(), StorageError> {
         health.wait_for(Some("the broker's Lease"));
         loop {
@@ -166,7 +172,7 @@ impl KubernetesLeases {
                     tracing::warn!(%holder, "another process is this broker; waiting for its end");
                 }
                 Ok(BrokerLeaseOutcome::Undecided(reason)) => tracing::info!(reason, "taking the broker's Lease again"),
-                Err(error @ LeaseError::Malformed(_)) => return Err(error.into()),
+                Err(error @ BrokerLeaseError::Malformed { .. }) => return Err(error.into()),
                 Err(error) if restarted => {
                     tracing::warn!(%error, "starting without the broker's Lease, as this pod had it before");
                     break;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use odradek_coordination::{
     BrokerLock, BrokerLockError, DataFolder, DataFolderError, FileLease, Holder, Identity, LeaseError, Voter,
 };
+use odradek_coordination_kubernetes::BrokerLeaseError;
 use odradek_disk::{Disk, DiskError};
 use odradek_metadata::{MetadataLog, MetadataLogError};
 use odradek_model::{BrokerId, ClusterId, DirectoryId};
@@ -52,12 +53,15 @@ pub enum StorageError {
     /// What the metadata log says of its voters.
     #[error("{0}")]
     Quorum(String),
-    /// The Lease.
+    /// The controller Lease.
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The broker's id.
     #[error(transparent)]
     BrokerLock(#[from] BrokerLockError),
+    /// The broker's own Lease.
+    #[error(transparent)]
+    BrokerLease(#[from] BrokerLeaseError),
     /// An order that cannot be read.
     #[error(transparent)]
     Order(#[from] RecoveryOrderError),

@@ -17,7 +17,7 @@ const PAST_A_RENEWAL: Duration = Duration::from_secs(15);
 const PAST_A_CHECKPOINT: Duration = Duration::from_secs(7);
 /// A broker that has just started says what it finds within seconds.
 const SAID_PATIENCE: Duration = Duration::from_secs(30);
-/// A voter whose folder is gone is replaced once it has been dead for 30 s; the new folder has to catch up first.
+/// A voter whose folder is gone is replaced once its broker has registered with another one, which has to catch up first.
 const VOTERS_PATIENCE: Duration = Duration::from_secs(90);
 
 /// An empty volume is another replica and another voter: it is filled again, and stands in the Lease in place of the old

@@ -257,7 +257,7 @@ impl Process {
         let incarnation = Uuid::from_u128((u128::from(boot) << 32) | id.0 as u128);
         let racks = profile.racks;
         let rack_of = |broker: BrokerId| racks.then(|| rack_name((broker.0 % 3) as u8));
-        let known = |broker_id| KnownBroker { broker_id, rack: rack_of(broker_id) };
+        let known = |broker_id| KnownBroker { broker_id, rack: rack_of(broker_id), registered_folder: None };
         let node_identity = NodeIdentity {
             cluster_id: cluster_id(),
             holder: Holder { broker_id: id, incarnation: incarnation.to_string() },

@@ -209,7 +209,11 @@ impl World {
         }
         let seed = self.random.number();
         let known: Vec<_> = (0..self.profile.brokers)
-            .map(|id| KnownBroker { broker_id: BrokerId(id as i32), rack: Some(format!("rack-{}", id % 3)) })
+            .map(|id| KnownBroker {
+                broker_id: BrokerId(id as i32),
+                rack: Some(format!("rack-{}", id % 3)),
+                registered_folder: None,
+            })
             .collect();
         let broker = &mut self.brokers[id];
         broker.boot += 1;

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::SignedDuration;
 use odradek_coordination::{Holder, LeaseError};
 use odradek_model::ClusterId;
+use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -32,6 +33,28 @@ pub enum BrokerLeaseOutcome {
     HeldByOther(Holder),
     /// Somebody changed it at the same moment, or the answer was unclear: try again.
     Undecided(String),
+}
+
+/// Why the broker's Lease could not be used. It names the object, as a process has two Leases and works on without this
+/// one. A write that fails with this was not made.
+#[derive(Debug, Error)]
+pub enum BrokerLeaseError {
+    /// The API server could not be reached or failed.
+    #[error("Lease/{name} is out of reach: {reason}")]
+    Unavailable {
+        /// The object's.
+        name: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The object is not one of ours.
+    #[error("Lease/{name} is malformed: {reason}")]
+    Malformed {
+        /// The object's.
+        name: String,
+        /// The field, and what is wrong with it.
+        reason: String,
+    },
 }
 
 /// The Lease of one broker id, for one process.
@@ -84,9 +107,9 @@ impl BrokerLease {
     /// holder may be dead, and then the Lease expires.
     ///
     /// # Errors
-    /// [`LeaseError`]
-    pub async fn take(&self) -> Result<BrokerLeaseOutcome, LeaseError> {
-        self.attempt(true).await
+    /// [`BrokerLeaseError`]
+    pub async fn take(&self) -> Result<BrokerLeaseOutcome, BrokerLeaseError> {
+        self.attempt(true).await.map_err(|error| self.named(error))
     }
 
     /// Renews the Lease until another holder is seen, which is returned: the process must stop.
@@ -95,14 +118,21 @@ impl BrokerLease {
         loop {
             tokio::time::sleep(wait).await;
             wait = self.settings.renew_interval;
-            match self.attempt(false).await {
+            match self.attempt(false).await.map_err(|error| self.named(error)) {
                 Ok(BrokerLeaseOutcome::Held) => {}
                 Ok(BrokerLeaseOutcome::HeldByOther(holder)) => return holder,
                 Ok(BrokerLeaseOutcome::Undecided(reason)) => {
-                    warn!(reason, "it is not known whether the broker's Lease was renewed");
+                    warn!(
+                        lease = self.name, cluster = %self.cluster_id, broker = %self.holder.broker_id, reason,
+                        "it is not known whether this broker's own Lease was renewed; nothing stops"
+                    );
                     wait = self.settings.renew_interval / 4;
                 }
-                Err(error) => warn!(%error, "the broker's Lease was not renewed"),
+                // It only keeps a second process of this broker from starting: no reason to stop.
+                Err(error) => warn!(
+                    lease = self.name, cluster = %self.cluster_id, broker = %self.holder.broker_id, %error,
+                    "this broker's own Lease was not renewed; nothing stops, and it is tried again"
+                ),
             }
         }
     }
@@ -110,8 +140,24 @@ impl BrokerLease {
     /// Gives the Lease back, if it is this process's, so that the next one need not wait.
     ///
     /// # Errors
-    /// [`LeaseError`]
-    pub async fn release(&self) -> Result<(), LeaseError> {
+    /// [`BrokerLeaseError`]
+    pub async fn release(&self) -> Result<(), BrokerLeaseError> {
+        self.try_release().await.map_err(|error| self.named(error))
+    }
+
+    fn named(&self, error: LeaseError) -> BrokerLeaseError {
+        let name = self.name.clone();
+        match error {
+            LeaseError::Malformed(reason) => BrokerLeaseError::Malformed { name, reason },
+            LeaseError::Unavailable(reason) => BrokerLeaseError::Unavailable { name, reason },
+            // Of local Leases.
+            other @ (LeaseError::Busy | LeaseError::Exists | LeaseError::Disk(_)) => {
+                BrokerLeaseError::Unavailable { name, reason: other.to_string() }
+            }
+        }
+    }
+
+    async fn try_release(&self) -> Result<(), LeaseError> {
         let deadline = deadline_in(self.settings.call_deadline);
         let Some(mut lease) = self.store.get(&self.name, deadline).await? else { return Ok(()) };
         check_cluster(&lease, &self.cluster_id)?;

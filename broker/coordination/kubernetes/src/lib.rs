@@ -32,7 +32,7 @@ mod settings;
 mod store;
 mod watch;
 
-pub use broker_lease::{BrokerLease, BrokerLeaseOutcome};
+pub use broker_lease::{BrokerLease, BrokerLeaseError, BrokerLeaseOutcome};
 pub use controller_lease::KubernetesLease;
 pub use controller_object::first_controller_lease;
 pub use fields::{CLUSTER_ID_ANNOTATION, POD_UID_ANNOTATION, SEQUENCE_ANNOTATION, VOTERS_ANNOTATION};

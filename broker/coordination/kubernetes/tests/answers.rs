@@ -8,15 +8,29 @@ use std::time::{Duration, Instant};
 
 use kube::Config;
 use odradek_coordination::{LeaseChange, LeaseError, WriteOutcome};
-use odradek_coordination_kubernetes::{KubernetesLease, LeaseSeen, LeaseSettings, LeaseStore};
+use odradek_coordination_kubernetes::{BrokerLease, KubernetesLease, LeaseSeen, LeaseSettings, LeaseStore};
 use odradek_model::ClusterId;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+/// The controller Lease, with these answers.
+async fn play(answers: Vec<(u16, Value)>) -> (KubernetesLease, Arc<Mutex<Vec<String>>>) {
+    let (store, requests) = play_store(answers).await;
+    (KubernetesLease::new(store, "c-controller", ClusterId::new("one").unwrap(), settings()), requests)
+}
+
+fn settings() -> LeaseSettings {
+    LeaseSettings {
+        call_deadline: Duration::from_secs(4),
+        watch_silence: Duration::from_millis(500),
+        ..LeaseSettings::CONTROLLER
+    }
+}
+
 /// Gives these answers in turn, each on a connection of its own, and keeps the first lines of the requests. Code 0 is
 /// no answer; after the last one every connection is closed.
-async fn play(answers: Vec<(u16, Value)>) -> (KubernetesLease, Arc<Mutex<Vec<String>>>) {
+async fn play_store(answers: Vec<(u16, Value)>) -> (LeaseStore, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(Mutex::new(Vec::new()));
@@ -50,12 +64,7 @@ async fn play(answers: Vec<(u16, Value)>) -> (KubernetesLease, Arc<Mutex<Vec<Str
         }
     });
     let store = LeaseStore::connect(Config::new(format!("http://{address}").parse().unwrap()), "n").unwrap();
-    let settings = LeaseSettings {
-        call_deadline: Duration::from_secs(4),
-        watch_silence: Duration::from_millis(500),
-        ..LeaseSettings::CONTROLLER
-    };
-    (KubernetesLease::new(store, "c-controller", ClusterId::new("one").unwrap(), settings), requests)
+    (store, requests)
 }
 
 fn lease(sequence: u32) -> Value {
@@ -168,6 +177,19 @@ async fn a_page_of_a_proxy_does_not_say_that_the_lease_is_missing() {
     let (played, _) = play(vec![(404, json!("404 page not found")), status(404, "NotFound", 0)]).await;
     assert!(matches!(played.read().await, Err(LeaseError::Unavailable(_))));
     assert_eq!(played.read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn errors_of_the_brokers_own_lease_name_it_and_not_the_controllers() {
+    let mut of_another_broker = lease(1);
+    of_another_broker["spec"]["holderIdentity"] = json!("2/x");
+    let (store, _) = play_store(vec![status(403, "Forbidden", 0), (200, of_another_broker)]).await;
+    let holder = "1/a".parse().unwrap();
+    let own = BrokerLease::new(store, "c-broker-1", ClusterId::new("one").unwrap(), holder, "pod", settings());
+    for expected in ["Lease/c-broker-1 is out of reach: ", "Lease/c-broker-1 is malformed: spec.holderIdentity"] {
+        let error = own.take().await.unwrap_err().to_string();
+        assert!(error.starts_with(expected) && !error.contains("controller Lease"), "{error}");
+    }
 }
 
 #[tokio::test]

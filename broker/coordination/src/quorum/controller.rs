@@ -329,16 +329,30 @@ impl<S: QuorumStorage> QuorumMember<S> {
         for (voter, heard_at, acknowledged) in fetching.chain(silent) {
             let relevant = self.brokers.contains_key(&voter.broker_id) || controlling.voters.contains(voter);
             if relevant {
+                let is_replaced = self.is_replaced_by_another_folder(controlling, voter, heard_at);
+                let is_heard = self.now <= heard_at + self.settings.session_ms;
                 members.push(Member {
                     voter: *voter,
                     rack: rack(voter),
-                    alive: self.now <= heard_at + self.settings.session_ms && !self.is_unreachable(voter.broker_id),
-                    gone: self.now > heard_at + self.settings.replace_voter_after_ms,
+                    alive: is_heard && !is_replaced && !self.is_unreachable(voter.broker_id),
+                    gone: is_replaced || self.now > heard_at + self.settings.replace_voter_after_ms,
                     caught_up: acknowledged >= required || self.planted.has(PlantedBug::ChangeWithoutCheck),
                 });
             }
         }
         members
+    }
+
+    /// Whether the voter's folder can be taken for gone for good, so that nothing is gained by waiting for it: its broker
+    /// has registered with another one, which was heard since. (A registration alone may be an old one: a new folder may
+    /// fetch, and become a voter, before it registers.)
+    fn is_replaced_by_another_folder(&self, controlling: &Controlling, voter: &Voter, heard_at: u64) -> bool {
+        let registered = self.brokers.get(&voter.broker_id).and_then(|broker| broker.registered_folder);
+        registered.is_some_and(|directory_id| {
+            let present = Voter { broker_id: voter.broker_id, directory_id };
+            present != *voter
+                && controlling.followers.get(&present).is_some_and(|progress| progress.fetched_at > heard_at)
+        })
     }
 
     // === a clean stop ===

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use odradek_model::{BrokerId, ControllerEpoch, Offset};
+use odradek_model::{BrokerId, ControllerEpoch, DirectoryId, Offset};
 
 use super::message::Message;
 use crate::{LeaseChange, LeaseView, Voter, WriteOutcome};
@@ -18,6 +18,8 @@ pub struct KnownBroker {
     pub broker_id: BrokerId,
     /// Its rack or zone.
     pub rack: Option<String>,
+    /// The data folder of its newest committed registration; `None` if it never registered.
+    pub registered_folder: Option<DirectoryId>,
 }
 
 /// What a member is told.

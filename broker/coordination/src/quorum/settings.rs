@@ -16,7 +16,7 @@ pub struct QuorumSettings {
     pub candidate_patience_ms: u64,
     /// Shortest pause after giving up; up to as much again is added at random.
     pub back_off_ms: u64,
-    /// Three to five voters keep a dead one for so long (policy).
+    /// Three to five voters keep a dead one for so long (policy), unless its broker has registered with another folder.
     pub replace_voter_after_ms: u64,
     /// The controller holds a fetch with nothing to send for at most so long. Far below the session, of which every
     /// answer is the proof.

@@ -7,6 +7,7 @@ mod handing_over;
 mod outcomes;
 mod storage;
 mod taking;
+mod wiped_voter;
 
 use odradek_model::{BrokerId, ClusterId, DirectoryId};
 use storage::TestStorage;
@@ -54,7 +55,9 @@ impl Bench {
     fn new(brokers: i32, storage: TestStorage) -> Self {
         let member = QuorumMember::new(QuorumSettings::default(), holder(1), voter(1), storage, 7);
         let mut bench = Self { member, now: 1_000_000, effects: Vec::new() };
-        let known = (1..=brokers).map(|id| KnownBroker { broker_id: BrokerId(id), rack: None }).collect();
+        let known = (1..=brokers)
+            .map(|id| KnownBroker { broker_id: BrokerId(id), rack: None, registered_folder: None })
+            .collect();
         bench.give(Input::Brokers(known));
         bench.give(Input::ImageLoaded);
         bench
@@ -181,7 +184,7 @@ fn a_sole_broker_leads_after_one_read_and_one_write() {
 fn rule_1_before_the_image_is_loaded_nothing_is_taken() {
     let member = QuorumMember::new(QuorumSettings::default(), holder(1), voter(1), TestStorage::default(), 7);
     let mut bench = Bench { member, now: 5, effects: Vec::new() };
-    bench.give(Input::Brokers(vec![KnownBroker { broker_id: BrokerId(1), rack: None }]));
+    bench.give(Input::Brokers(vec![KnownBroker { broker_id: BrokerId(1), rack: None, registered_folder: None }]));
     bench.lease_is(Some(&view(0, 0, None, &[]))).pass(5_000);
     assert_eq!(bench.last_write(), None);
     bench.give(Input::ImageLoaded);

@@ -2,8 +2,8 @@
 //! Which brokers should be voters, one change at a time. Pure; rule 6 decides whether a change is safe now.
 //!
 //! 1, 2, 3, 3 voters for one to four brokers, five for more, spread over racks. Of two voters a dead one is dropped at
-//! once; of three to five it is replaced after a while, or dropped if there is nobody to replace it. On a set that is
-//! as it should be there is no change.
+//! once; of three to five it is replaced after a while, or at once if its folder is gone for good, or dropped if there is
+//! nobody to replace it. On a set that is as it should be there is no change.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(super) struct Member {
     pub(super) rack: Option<String>,
     /// Whether it is heard.
     pub(super) alive: bool,
-    /// Whether it has been dead for so long that it is to be replaced.
+    /// Whether it has been dead for so long, or is so surely gone, that it is to be replaced.
     pub(super) gone: bool,
     /// Whether its log reaches the commit point.
     pub(super) caught_up: bool,

@@ -20,7 +20,9 @@ use std::collections::VecDeque;
 
 use odradek_model::{BrokerId, ControllerEpoch, Offset, Timestamp};
 
-use super::sessions::{Heartbeat, HeartbeatReply, MonotonicMs, Probe, Sessions, StaleHeartbeat};
+use super::sessions::{Heartbeat, HeartbeatReply, MonotonicMs, Probe, Sessions, StaleHeartbeat, StateChange};
+use super::stop_proof::logs_after_stop;
+use super::transition::{Before, Cause};
 use super::{
     AlterPartitionRefusal, BrokerState, ChangeBrokerState, Command, ControllerSettings, Decision, Progress,
     RegisterBrokerError, Reply, decide,
@@ -171,14 +173,16 @@ impl ActiveController {
                 effects.push(Effect::Busy(ticket));
             }
             Event::Command(ticket, command) => {
+                let about = self.about_a_broker(&command);
                 let reply = self.command(&command, now, wall_ms, &mut effects);
+                self.tell(about);
                 self.answer(Effect::Reply(ticket, reply));
             }
             Event::Heartbeat(ticket, heartbeat) => {
                 let outcome = self.sessions.heartbeat(&self.image, &heartbeat, now);
                 let reply = outcome.map(|outcome| {
-                    if let Some(command) = outcome.command {
-                        self.command(&command, now, wall_ms, &mut effects);
+                    if let Some(change) = outcome.change {
+                        self.change_state(change, now, wall_ms, &mut effects);
                     }
                     outcome.reply
                 });
@@ -188,8 +192,8 @@ impl ActiveController {
                 effects.extend(self.sessions.suspect(&self.image, broker, now).map(Effect::Probe));
             }
             Event::ProbeFinished { probe, answered } => {
-                if let Some(command) = self.sessions.probe_finished(&self.image, probe, answered, now) {
-                    self.command(&command, now, wall_ms, &mut effects);
+                if let Some(change) = self.sessions.probe_finished(&self.image, probe, answered, now) {
+                    self.change_state(change, now, wall_ms, &mut effects);
                 }
             }
             Event::BrokerReplaced(broker) => {
@@ -284,8 +288,40 @@ impl ActiveController {
     fn fence_expired(&mut self, now: MonotonicMs, wall_ms: Timestamp, effects: &mut Vec<Effect>) {
         // One after another, each seeing what the one before did; no more than there are brokers.
         for _ in 0..self.image.brokers().count() {
-            let Some(command) = self.sessions.expired(&self.image, now) else { break };
-            self.command(&command, now, wall_ms, effects);
+            let Some(change) = self.sessions.expired(&self.image, now) else { break };
+            self.change_state(change, now, wall_ms, effects);
+        }
+    }
+
+    fn change_state(&mut self, change: StateChange, now: MonotonicMs, wall_ms: Timestamp, effects: &mut Vec<Effect>) {
+        let StateChange { change, reason } = change;
+        let before = Before::of(&self.image, change.broker_id);
+        let cause = Cause::State(change.state, reason);
+        self.command(&Command::ChangeBrokerState(change), now, wall_ms, effects);
+        self.tell(Some((before, cause)));
+    }
+
+    /// If the command is one by which a broker comes or goes: the broker as it is, and what the log is to say.
+    fn about_a_broker(&self, command: &Command) -> Option<(Before, Cause)> {
+        match command {
+            Command::RegisterBroker(registration) => {
+                let before = self.image.broker(registration.broker_id).map(AsRef::as_ref);
+                let cause = match before {
+                    None => Cause::FirstRegistration,
+                    Some(_) => Cause::Registration(logs_after_stop(&self.settings, before, registration)),
+                };
+                Some((Before::of(&self.image, registration.broker_id), cause))
+            }
+            Command::UnregisterBroker(command) => {
+                Some((Before::of(&self.image, command.broker_id), Cause::Unregistration))
+            }
+            _ => None,
+        }
+    }
+
+    fn tell(&self, about: Option<(Before, Cause)>) {
+        if let Some(transition) = about.and_then(|(before, cause)| before.transition(&self.image, cause)) {
+            transition.tell();
         }
     }
 

@@ -2,8 +2,8 @@
 //! Who is alive, as the active controller sees it (`BrokerHeartbeatManager` in Kafka): volatile state beside the image.
 //!
 //! A broker's state (fenced, unfenced, going to stop) is in the image; here is only when it was last heard, how much
-//! metadata it has applied, and whether it is suspected. A change of state is a [`Command`] to be decided at once on the
-//! controller's image. So the table may be lost with the controller: the next one begins a session for each unfenced
+//! metadata it has applied, and whether it is suspected. A change of state is a [`StateChange`] to be decided at once on
+//! the controller's image. So the table may be lost with the controller: the next one begins a session for each unfenced
 //! broker. Time is monotonic milliseconds, a parameter. Must not know how heartbeats travel.
 //!
 //! A broker is fenced when it was not heard for a session, or at once when a connection with it was reset and a probe
@@ -15,7 +15,8 @@ use odradek_model::{BrokerEpoch, BrokerId, Offset};
 use thiserror::Error;
 
 use super::{
-    AlterPartition, AlterPartitionRefusal, BrokerState, ChangeBrokerState, Command, RegisterBroker, RegisterBrokerError,
+    AlterPartition, AlterPartitionRefusal, BrokerState, ChangeBrokerState, RegisterBroker, RegisterBrokerError,
+    StateReason,
 };
 use crate::{BrokerImage, Image};
 
@@ -52,11 +53,20 @@ pub struct HeartbeatReply {
     pub may_stop: bool,
 }
 
+/// A broker's state is to change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StateChange {
+    /// The command.
+    pub change: ChangeBrokerState,
+    /// Why.
+    pub reason: StateReason,
+}
+
 /// What follows from a heartbeat.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeartbeatOutcome {
     /// To be decided first.
-    pub command: Option<Command>,
+    pub change: Option<StateChange>,
     /// To be answered then.
     pub reply: HeartbeatReply,
 }
@@ -184,19 +194,17 @@ impl Sessions {
         self.touch(heartbeat, now);
         let caught_up = heartbeat.metadata_end > broker.registered_at;
         let next = self.next_state(image, broker, heartbeat, caught_up);
-        let command = next
-            .change
-            .map(|state| Command::ChangeBrokerState(ChangeBrokerState { broker_id: id, broker_epoch: epoch, state }));
         let reply = HeartbeatReply {
             caught_up,
             fenced: match next.change {
-                Some(BrokerState::Fenced) => true,
-                Some(BrokerState::Unfenced | BrokerState::ShuttingDown) => false,
+                Some((BrokerState::Fenced, _)) => true,
+                Some((BrokerState::Unfenced | BrokerState::ShuttingDown, _)) => false,
                 None => broker.fenced,
             },
             may_stop: next.may_stop,
         };
-        Ok(HeartbeatOutcome { command, reply })
+        let change = next.change.map(|(state, reason)| change(broker, state, reason));
+        Ok(HeartbeatOutcome { change, reply })
     }
 
     /// Whether a broker's ISR proposal may be decided: a later one was not. The answer for the highest number is the last
@@ -237,9 +245,15 @@ impl Sessions {
         Some(Probe { broker_id: broker, broker_epoch: registered.epoch, number: self.probes })
     }
 
-    /// How a probe ended. The command to decide if the broker is taken for dead: the probe failed, and no heartbeat
+    /// How a probe ended. The change to decide if the broker is taken for dead: the probe failed, and no heartbeat
     /// came since it was suspected.
-    pub fn probe_finished(&mut self, image: &Image, probe: Probe, answered: bool, now: MonotonicMs) -> Option<Command> {
+    pub fn probe_finished(
+        &mut self,
+        image: &Image,
+        probe: Probe,
+        answered: bool,
+        now: MonotonicMs,
+    ) -> Option<StateChange> {
         self.follow(image, now);
         let session = self.by_broker.get_mut(&probe.broker_id)?;
         if session.epoch != probe.broker_epoch || session.suspected != Some(probe.number) {
@@ -251,14 +265,21 @@ impl Sessions {
         }
         session.ended = true;
         let broker = image.broker(probe.broker_id).filter(|broker| !broker.fenced)?;
-        Some(fence(broker))
+        Some(change(broker, BrokerState::Fenced, StateReason::ProbeFailed))
     }
 
-    /// The command that fences one broker whose session is over. One at a time, each decided before the next is asked
+    /// The change that fences one broker whose session is over. One at a time, each decided before the next is asked
     /// for: so what the loss of one does is seen by the next decision.
-    pub fn expired(&mut self, image: &Image, now: MonotonicMs) -> Option<Command> {
+    pub fn expired(&mut self, image: &Image, now: MonotonicMs) -> Option<StateChange> {
         self.follow(image, now);
-        image.brokers().find(|broker| !broker.fenced && !self.is_live(broker, now)).map(|broker| fence(broker))
+        let broker = image.brokers().find(|broker| !broker.fenced && !self.is_live(broker, now))?;
+        let session = self.by_broker.get(&broker.id)?;
+        let reason = match (session.replaced, session.ended) {
+            (true, _) => StateReason::Replaced,
+            (false, true) => StateReason::ProbeFailed,
+            (false, false) => StateReason::NotHeard { for_ms: now - session.heard_at },
+        };
+        Some(change(broker, BrokerState::Fenced, reason))
     }
 
     /// When [`Sessions::expired`] is to be asked next, if nobody is heard until then.
@@ -281,18 +302,22 @@ impl Sessions {
         if broker.fenced {
             return match (heartbeat.wants_shutdown, heartbeat.wants_fence) {
                 (true, _) => NextState { change: None, may_stop: true },
-                (false, false) if caught_up => NextState { change: Some(BrokerState::Unfenced), may_stop: false },
+                (false, false) if caught_up => {
+                    NextState { change: Some((BrokerState::Unfenced, StateReason::CaughtUp)), may_stop: false }
+                }
                 _ => stay,
             };
         }
         let leads = image.leadership_count(broker.id) > 0;
-        let stop_now = NextState { change: Some(BrokerState::Fenced), may_stop: true };
+        let stop_now = NextState { change: Some((BrokerState::Fenced, StateReason::Stops)), may_stop: true };
         if let Some(began_at) = broker.shutting_down_at {
             return if !leads && self.all_others_have(image, began_at) { stop_now } else { stay };
         }
         match (heartbeat.wants_fence, heartbeat.wants_shutdown) {
-            (true, may_stop) => NextState { change: Some(BrokerState::Fenced), may_stop },
-            (false, true) if leads => NextState { change: Some(BrokerState::ShuttingDown), may_stop: false },
+            (true, may_stop) => NextState { change: Some((BrokerState::Fenced, StateReason::CannotServe)), may_stop },
+            (false, true) if leads => {
+                NextState { change: Some((BrokerState::ShuttingDown, StateReason::Stops)), may_stop: false }
+            }
             (false, true) => stop_now,
             (false, false) => stay,
         }
@@ -308,13 +333,13 @@ impl Sessions {
 }
 
 struct NextState {
-    change: Option<BrokerState>,
+    change: Option<(BrokerState, StateReason)>,
     may_stop: bool,
 }
 
-fn fence(broker: &BrokerImage) -> Command {
-    let state = BrokerState::Fenced;
-    Command::ChangeBrokerState(ChangeBrokerState { broker_id: broker.id, broker_epoch: broker.epoch, state })
+fn change(broker: &BrokerImage, state: BrokerState, reason: StateReason) -> StateChange {
+    let change = ChangeBrokerState { broker_id: broker.id, broker_epoch: broker.epoch, state };
+    StateChange { change, reason }
 }
 
 #[cfg(test)]

@@ -526,12 +526,14 @@ impl MetadataNode {
     }
 
     /// Tells the quorum all brokers: those of the configuration, and those that are registered, which say their rack
-    /// themselves.
+    /// and their data folder themselves.
     fn tell_brokers(&mut self) {
         let mut brokers: BTreeMap<BrokerId, KnownBroker> =
             self.identity.brokers.iter().map(|broker| (broker.broker_id, broker.clone())).collect();
         for broker in self.image.brokers() {
-            brokers.insert(broker.id, KnownBroker { broker_id: broker.id, rack: broker.rack.clone() });
+            let registered_folder = Some(broker.directory_id);
+            let known = KnownBroker { broker_id: broker.id, rack: broker.rack.clone(), registered_folder };
+            brokers.insert(broker.id, known);
         }
         let brokers: Vec<_> = brokers.into_values().collect();
         if brokers != self.known_brokers {

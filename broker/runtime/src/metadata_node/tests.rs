@@ -24,6 +24,7 @@ const FOLDER: &str = "/data/metadata";
 
 struct Host {
     disk: SimulatedDisk,
+    directory: DirectoryId,
     node: Option<MetadataNode>,
     starts: u32,
     stopped: Option<String>,
@@ -53,14 +54,19 @@ fn incarnation(id: i32, starts: u32) -> Uuid {
     Uuid::from_u128((u128::from(starts) << 64) | (0xabc0 + id as u128))
 }
 
+fn empty_disk(seed: u64) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(seed);
+    disk.create_dir_all(Path::new("/data")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk
+}
+
 impl Cluster {
     fn new(brokers: i32) -> Self {
         let hosts = (0..brokers).map(|id| {
-            let disk = SimulatedDisk::new(id as u64);
-            disk.create_dir_all(Path::new("/data")).unwrap();
-            disk.sync_dir(Path::new("/")).unwrap();
+            let disk = empty_disk(id as u64);
             MetadataLog::format(&disk, Path::new(FOLDER)).unwrap();
-            (id, Host { disk, node: None, starts: 0, stopped: None })
+            (id, Host { disk, directory: directory(id), node: None, starts: 0, stopped: None })
         });
         let mut cluster = Self {
             now_ms: 0,
@@ -79,14 +85,18 @@ impl Cluster {
     }
 
     fn start(&mut self, id: i32) {
-        let brokers = self.hosts.keys().map(|id| KnownBroker { broker_id: BrokerId(*id), rack: None }).collect();
+        let brokers = self
+            .hosts
+            .keys()
+            .map(|id| KnownBroker { broker_id: BrokerId(*id), rack: None, registered_folder: None })
+            .collect();
         let host = self.hosts.get_mut(&id).unwrap();
         host.starts += 1;
         let (log, _, _) = MetadataLog::open(Arc::new(host.disk.clone()), Path::new(FOLDER)).unwrap();
         let identity = NodeIdentity {
             cluster_id: cluster_id(),
             holder: Holder { broker_id: BrokerId(id), incarnation: incarnation(id, host.starts).to_string() },
-            voter: Voter { broker_id: BrokerId(id), directory_id: directory(id) },
+            voter: Voter { broker_id: BrokerId(id), directory_id: host.directory },
             brokers,
         };
         let settings = NodeSettings {
@@ -109,6 +119,15 @@ impl Cluster {
         for other in self.alive() {
             self.later(1, other, Input::ConnectionLost(BrokerId(id)));
         }
+    }
+
+    /// The dead process's volume is emptied.
+    fn wipe(&mut self, id: i32) -> Voter {
+        let host = self.hosts.get_mut(&id).unwrap();
+        host.disk = empty_disk(100 + id as u64);
+        host.directory = directory(100 + id);
+        MetadataLog::format(&host.disk, Path::new(FOLDER)).unwrap();
+        Voter { broker_id: BrokerId(id), directory_id: host.directory }
     }
 
     fn alive(&self) -> Vec<i32> {
@@ -214,7 +233,7 @@ impl Cluster {
     }
 
     fn register(&mut self, to: i32, id: i32) -> i64 {
-        let decided = self.decide(to, registration(id, self.hosts[&id].starts)).unwrap();
+        let decided = self.decide(to, registration(id, self.hosts[&id].starts, self.hosts[&id].directory)).unwrap();
         let Reply::RegisterBroker(outcome) = decided.reply else { panic!("{decided:?}") };
         outcome.unwrap()
     }
@@ -235,12 +254,12 @@ impl Cluster {
     }
 }
 
-fn registration(id: i32, starts: u32) -> Command {
+fn registration(id: i32, starts: u32, directory_id: DirectoryId) -> Command {
     Command::RegisterBroker(RegisterBroker {
         broker_id: BrokerId(id),
         cluster_id: cluster_id(),
         incarnation: incarnation(id, starts),
-        directory_id: directory(id),
+        directory_id,
         endpoints: vec![Endpoint { listener: "plain".into(), host: "h".into(), port: 1, security_protocol: 0 }],
         rack: None,
         boot_id: "boot".into(),
@@ -322,6 +341,32 @@ fn three_brokers_have_one_controller_and_another_soon_after_its_death() {
 }
 
 #[test]
+fn a_broker_with_an_emptied_folder_is_a_voter_again_soon_after_it_is_registered() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.until_led();
+    for id in 0..3 {
+        let epoch = cluster.register(leader, id);
+        assert!(!cluster.beat(leader, id, epoch).unwrap().1.unwrap().fenced);
+    }
+    cluster.until("three voters", |cluster| cluster.node(leader).member().voters.len() == 3);
+    let wiped = (0..3).find(|id| *id != leader).unwrap();
+    cluster.kill(wiped);
+    cluster.until("the dead broker to be fenced", |cluster| {
+        cluster.node(leader).image().broker(BrokerId(wiped)).is_some_and(|broker| broker.fenced)
+    });
+    let emptied = cluster.wipe(wiped);
+    cluster.start(wiped);
+    cluster.register(leader, wiped);
+    let took = cluster.until("the new folder in place of the old one", |cluster| {
+        let voters = &cluster.node(leader).member().voters;
+        voters.len() == 3 && voters.contains(&emptied)
+    });
+    println!("a voter again after {took} ms");
+    assert!(took < 2_000, "{took} ms, and 30,000 if the old folder is waited for");
+    assert_eq!(cluster.leader(), Some(leader));
+}
+
+#[test]
 fn a_controller_that_is_cut_off_answers_nothing_and_refuses_what_waited_when_it_learns_of_another() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.until_led();
@@ -370,9 +415,7 @@ fn the_level_of_an_older_log_rises_as_soon_as_its_brokers_understand_it() {
     use odradek_metadata::records::{ClusterRecord, ControllerChangeRecord, FeatureLevelRecord};
     let mut cluster = Cluster::new(1);
     cluster.kill(0);
-    let disk = SimulatedDisk::new(9);
-    disk.create_dir_all(Path::new("/data")).unwrap();
-    disk.sync_dir(Path::new("/")).unwrap();
+    let disk = empty_disk(9);
     MetadataLog::format(&disk, Path::new(FOLDER)).unwrap();
     let (mut log, _, _) = MetadataLog::open(Arc::new(disk.clone()), Path::new(FOLDER)).unwrap();
     let holder = format!("0/{}", incarnation(0, 1));

@@ -70,7 +70,9 @@ impl Cluster {
         let me = Holder { incarnation: format!("since-{}", self.now), ..holder(id) };
         let member = QuorumMember::new(QuorumSettings::default(), me, voter(id), storage, id as u64);
         self.members.insert(id, member);
-        let known = (1..=brokers).map(|id| KnownBroker { broker_id: BrokerId(id), rack: None }).collect();
+        let known = (1..=brokers)
+            .map(|id| KnownBroker { broker_id: BrokerId(id), rack: None, registered_folder: None })
+            .collect();
         self.schedule(0, Event::Input(id, Input::Brokers(known)));
         self.schedule(loading_ms, Event::Input(id, Input::ImageLoaded));
     }

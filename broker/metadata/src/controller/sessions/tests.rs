@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::super::Command;
 use super::super::scenarios::{Cluster, start_of};
 use super::*;
 
@@ -21,17 +22,17 @@ fn heartbeat(cluster: &Cluster, id: i32) -> Heartbeat {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "compared with an optional command")]
-fn becomes(cluster: &Cluster, id: i32, state: BrokerState) -> Option<Command> {
-    let command = ChangeBrokerState { broker_id: BrokerId(id), broker_epoch: cluster.epoch(id), state };
-    Some(Command::ChangeBrokerState(command))
+#[expect(clippy::unnecessary_wraps, reason = "compared with an optional change")]
+fn becomes(cluster: &Cluster, id: i32, state: BrokerState, reason: StateReason) -> Option<StateChange> {
+    let change = ChangeBrokerState { broker_id: BrokerId(id), broker_epoch: cluster.epoch(id), state };
+    Some(StateChange { change, reason })
 }
 
 /// Sends a heartbeat and decides what follows.
 fn beat(cluster: &mut Cluster, sessions: &mut Sessions, heartbeat: &Heartbeat, now: MonotonicMs) -> HeartbeatOutcome {
     let outcome = sessions.heartbeat(&cluster.image, heartbeat, now).expect("registered");
-    if let Some(command) = &outcome.command {
-        cluster.decide(command);
+    if let Some(StateChange { change, .. }) = &outcome.change {
+        cluster.decide(&Command::ChangeBrokerState(change.clone()));
     }
     outcome
 }
@@ -45,12 +46,12 @@ fn a_broker_is_unfenced_when_it_has_applied_its_own_registration() {
     let before = Heartbeat { metadata_end: registered_at, ..heartbeat(&cluster, 2) };
     let outcome = beat(&mut cluster, &mut sessions, &before, 1);
     let reply = HeartbeatReply { caught_up: false, fenced: true, may_stop: false };
-    assert_eq!((outcome.command, outcome.reply), (None, reply));
+    assert_eq!((outcome.change, outcome.reply), (None, reply));
     let not_yet = Heartbeat { wants_fence: true, ..heartbeat(&cluster, 2) };
-    assert_eq!(beat(&mut cluster, &mut sessions, &not_yet, 2).command, None);
+    assert_eq!(beat(&mut cluster, &mut sessions, &not_yet, 2).change, None);
     let ready = Heartbeat { metadata_end: registered_at + 1, ..heartbeat(&cluster, 2) };
     let outcome = beat(&mut cluster, &mut sessions, &ready, 3);
-    assert_eq!(outcome.command, becomes(&cluster, 2, BrokerState::Unfenced));
+    assert_eq!(outcome.change, becomes(&cluster, 2, BrokerState::Unfenced, StateReason::CaughtUp));
     assert_eq!(outcome.reply, HeartbeatReply { caught_up: true, fenced: false, may_stop: false });
     assert!(cluster.image.broker(BrokerId(2)).is_some_and(|broker| broker.is_active() && broker.epoch == epoch));
     let stale = Heartbeat { broker_epoch: epoch - 1, ..ready };
@@ -66,15 +67,18 @@ fn a_broker_that_is_not_heard_for_a_session_is_fenced_one_after_another() {
     assert_eq!(sessions.next_expiry(&cluster.image), Some(6001));
     assert_eq!(sessions.expired(&cluster.image, 6000), None);
     for id in [2, 3] {
-        let command = sessions.expired(&cluster.image, 6001);
-        assert_eq!(command, becomes(&cluster, id, BrokerState::Fenced));
-        cluster.decide(&command.expect("one"));
+        let change = sessions.expired(&cluster.image, 6001);
+        assert_eq!(change, becomes(&cluster, id, BrokerState::Fenced, StateReason::NotHeard { for_ms: 6001 }));
+        cluster.set(id, BrokerState::Fenced);
     }
     assert_eq!(sessions.expired(&cluster.image, 6001), None);
     assert_eq!(sessions.next_expiry(&cluster.image), Some(10_001));
     // Heard again, it is unfenced.
     let alive = heartbeat(&cluster, 2);
-    assert_eq!(beat(&mut cluster, &mut sessions, &alive, 7000).command, becomes(&cluster, 2, BrokerState::Unfenced));
+    assert_eq!(
+        beat(&mut cluster, &mut sessions, &alive, 7000).change,
+        becomes(&cluster, 2, BrokerState::Unfenced, StateReason::CaughtUp)
+    );
 }
 
 #[test]
@@ -83,9 +87,9 @@ fn a_reset_connection_and_a_failed_probe_fence_at_once() {
     let mut sessions = sessions(&cluster);
     let probe = sessions.suspect(&cluster.image, BrokerId(1), 10).expect("to be probed");
     assert_eq!(sessions.suspect(&cluster.image, BrokerId(1), 11), None, "one probe at a time");
-    let command = sessions.probe_finished(&cluster.image, probe, false, 12);
-    assert_eq!(command, becomes(&cluster, 1, BrokerState::Fenced));
-    cluster.decide(&command.expect("fenced"));
+    let change = sessions.probe_finished(&cluster.image, probe, false, 12);
+    assert_eq!(change, becomes(&cluster, 1, BrokerState::Fenced, StateReason::ProbeFailed));
+    cluster.set(1, BrokerState::Fenced);
     assert_eq!(sessions.suspect(&cluster.image, BrokerId(1), 13), None, "it is fenced already");
     assert_eq!(sessions.suspect(&cluster.image, BrokerId(9), 13), None);
 }
@@ -125,6 +129,8 @@ fn another_process_is_admitted_only_when_the_session_is_over() {
     // The new process holds the lock: what the old one still says counts for nothing.
     let mut replaced = sessions(&cluster);
     replaced.replace(BrokerId(1));
+    let fenced = becomes(&cluster, 1, BrokerState::Fenced, StateReason::Replaced);
+    assert_eq!(replaced.expired(&cluster.image, 1), fenced);
     assert_eq!(replaced.admit(&cluster.image, &another, 1), Ok(()));
     let old = heartbeat(&cluster, 1);
     assert!(replaced.heartbeat(&cluster.image, &old, 2).is_err());
@@ -147,11 +153,11 @@ fn a_broker_may_stop_when_it_leads_nothing_and_the_others_know() {
     }
     let stopping = Heartbeat { wants_shutdown: true, ..heartbeat(&cluster, 1) };
     let outcome = beat(&mut cluster, &mut sessions, &stopping, 2);
-    assert_eq!(outcome.command, becomes(&cluster, 1, BrokerState::ShuttingDown));
+    assert_eq!(outcome.change, becomes(&cluster, 1, BrokerState::ShuttingDown, StateReason::Stops));
     assert_eq!((outcome.reply.may_stop, outcome.reply.fenced), (false, false));
     assert_eq!(cluster.image.leadership_count(BrokerId(1)), 0);
     let outcome = beat(&mut cluster, &mut sessions, &stopping, 3);
-    assert_eq!((outcome.command, outcome.reply.may_stop), (None, false), "nobody has seen the new leader");
+    assert_eq!((outcome.change, outcome.reply.may_stop), (None, false), "nobody has seen the new leader");
     let began_at = cluster.image.broker(BrokerId(1)).expect("there").shutting_down_at.expect("going to stop");
     let seen = Heartbeat { metadata_end: began_at + 1, ..heartbeat(&cluster, 2) };
     beat(&mut cluster, &mut sessions, &seen, 4);
@@ -159,9 +165,9 @@ fn a_broker_may_stop_when_it_leads_nothing_and_the_others_know() {
     cluster.set(3, BrokerState::Fenced);
     let outcome = beat(&mut cluster, &mut sessions, &stopping, 6);
     assert!(outcome.reply.may_stop && outcome.reply.fenced, "3 serves nobody any more");
-    assert_eq!(outcome.command, becomes(&cluster, 1, BrokerState::Fenced));
+    assert_eq!(outcome.change, becomes(&cluster, 1, BrokerState::Fenced, StateReason::Stops));
     let outcome = beat(&mut cluster, &mut sessions, &stopping, 7);
-    assert_eq!((outcome.command, outcome.reply.may_stop), (None, true));
+    assert_eq!((outcome.change, outcome.reply.may_stop), (None, true));
 }
 
 #[test]
@@ -171,11 +177,11 @@ fn a_broker_that_leads_nothing_stops_at_once_and_one_that_wants_it_is_fenced() {
     let mut sessions = sessions(&cluster);
     let stopping = Heartbeat { wants_shutdown: true, ..heartbeat(&cluster, 2) };
     let outcome = beat(&mut cluster, &mut sessions, &stopping, 1);
-    assert_eq!(outcome.command, becomes(&cluster, 2, BrokerState::Fenced));
+    assert_eq!(outcome.change, becomes(&cluster, 2, BrokerState::Fenced, StateReason::Stops));
     assert!(outcome.reply.may_stop && outcome.reply.fenced);
     let failing = Heartbeat { wants_fence: true, ..heartbeat(&cluster, 1) };
     let outcome = beat(&mut cluster, &mut sessions, &failing, 2);
-    assert_eq!(outcome.command, becomes(&cluster, 1, BrokerState::Fenced));
+    assert_eq!(outcome.change, becomes(&cluster, 1, BrokerState::Fenced, StateReason::CannotServe));
     assert!(!outcome.reply.may_stop && outcome.reply.fenced);
     assert_eq!(cluster.show("t"), "1,2,3 | 3 @ 1.2 | 3 | 1");
 }
@@ -205,5 +211,6 @@ fn nobody_is_blamed_for_a_pause_of_the_controller() {
     let mut sessions = sessions(&cluster);
     sessions.postpone(20_000);
     assert_eq!(sessions.expired(&cluster.image, 26_000), None);
-    assert_eq!(sessions.expired(&cluster.image, 26_001), becomes(&cluster, 1, BrokerState::Fenced));
+    let reason = StateReason::NotHeard { for_ms: 6001 };
+    assert_eq!(sessions.expired(&cluster.image, 26_001), becomes(&cluster, 1, BrokerState::Fenced, reason));
 }
