@@ -46,7 +46,7 @@ enum Part {
 
 const EXAMPLES: &str = "\
 Examples:
-  make bench                                    everything, about 20 minutes on 2 cores
+  make bench                                    everything, about 25 minutes on 2 cores
   make bench ARGS='--only failover,catch-up'    some parts
   make bench ARGS=--quick                       one small run of each: whether it works, not how fast it is
   make bench ARGS='--only single --runs 9'      more runs, for a machine that is not quiet

@@ -405,7 +405,7 @@ impl World {
                 let (there, here) = (Endpoint::Broker(target), Endpoint::Broker(broker));
                 let reached = !self.is_cut(here, there) && !self.is_cut(there, here);
                 // A kernel answers for a paused process.
-                let accepted = reached && self.machines[target].is_running();
+                let accepted = reached && self.machines.get(target).is_some_and(Machine::is_running);
                 let after = if reached { 1 } else { PROBE_DEADLINE_MS };
                 let input = match probe {
                     Some(probe) => Input::ProbeFinished(probe, accepted),
@@ -440,8 +440,10 @@ impl World {
             // Nobody hears of what it was about to do, but checkers of what it has done.
             self.tally.note(Happening::CrashInACall);
             for out in outs {
-                if let Out::Shown(Shown::LogStartRaised { key, start, left }) = out {
-                    self.log_start_raised(key, start, left);
+                match out {
+                    Out::Shown(Shown::LogStartRaised { key, start, left }) => self.log_start_raised(key, start, left),
+                    Out::Shown(Shown::DamageTold(keys)) => self.damage_told(id, &keys),
+                    _ => {}
                 }
             }
             self.ended_badly(id, "its disk crashed");

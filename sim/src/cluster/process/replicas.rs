@@ -254,10 +254,8 @@ impl Process {
 
     /// A produce with acks=all that waited is answered.
     fn produced(&mut self, parked: u64, outcome: ProduceOutcome) {
-        let (from, call, base_offset, leader_epoch) = match self.parked.remove(&parked) {
-            Some(Parked::Produce { from, call, base_offset, leader_epoch, .. }) => {
-                (from, call, base_offset, leader_epoch)
-            }
+        let (from, call, key, base_offset) = match self.parked.remove(&parked) {
+            Some(Parked::Produce { from, call, key, base_offset, .. }) => (from, call, key, base_offset),
             Some(Parked::Journal { key, leader_epoch, wait }) => {
                 self.journal_settled(key, leader_epoch, wait, outcome);
                 return;
@@ -265,7 +263,11 @@ impl Process {
             _ => return,
         };
         let answer = match outcome {
-            ProduceOutcome::Committed => Ok(Produced { base_offset, leader_epoch }),
+            // It may have waited while another led in between, of which this leader never heard.
+            ProduceOutcome::Committed => {
+                let leader_epoch = self.replicas.get(&key).map_or(-1, |replica| replica.partition.leader_epoch());
+                Ok(Produced { base_offset, leader_epoch })
+            }
             ProduceOutcome::NotEnoughReplicasAfterAppend
             | ProduceOutcome::NotLeader
             | ProduceOutcome::StorageFailed => Err(Refusal::Again),

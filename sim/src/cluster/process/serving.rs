@@ -47,7 +47,6 @@ pub(super) enum Parked {
         key: ReplicaKey,
         token: WaitToken,
         base_offset: Offset,
-        leader_epoch: LeaderEpoch,
     },
     /// A coordinator of groups.
     Journal {
@@ -312,7 +311,7 @@ impl Process {
         match replica.partition.wait_produce(token, appended.required_offset) {
             Ok(ProduceWait::Registered) => {
                 let base_offset = appended.base_offset;
-                self.parked.insert(parked, Parked::Produce { from, call, key, token, base_offset, leader_epoch });
+                self.parked.insert(parked, Parked::Produce { from, call, key, token, base_offset });
                 self.out.push(Out::After(PRODUCE_WAIT_MS, Input::WaitOver(parked)));
                 None
             }

@@ -6,7 +6,7 @@ use odradek_coordination::quorum;
 use odradek_groups::Request as GroupRequest;
 use odradek_model::BrokerId;
 
-use super::{Calling, Event, World};
+use super::{Calling, Event, Machine, World};
 use crate::cluster::message::{Answer, CallId, Endpoint, Message, Request};
 use crate::cluster::process::Input;
 use crate::cluster::tally::Happening;
@@ -70,7 +70,8 @@ impl World {
             return;
         }
         match to {
-            Endpoint::Broker(id) if self.machines[id].is_running() => {
+            // One that a stranger named in the Lease is no machine.
+            Endpoint::Broker(id) if self.machines.get(id).is_some_and(Machine::is_running) => {
                 let boot = self.machines[id].boot;
                 let input = match message {
                     Message::Quorum(message) => Input::Quorum(quorum::Input::Received(message)),
