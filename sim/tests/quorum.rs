@@ -7,7 +7,7 @@ use odradek_coordination::quorum::PlantedBug;
 use odradek_sim::quorum::{Outcome, Planted, Profile, Tally, run};
 
 /// Histories in `make test`: seconds.
-const SEEDS: std::ops::Range<u64> = 0..150;
+const SEEDS: std::ops::Range<u64> = 0..300;
 /// A planted mistake must be found within so many.
 const SEEDS_FOR_A_MISTAKE: u64 = 2_000;
 
