@@ -39,8 +39,11 @@ impl ExpectedLog {
         if !self.is_kept && !self.is_forced {
             return None;
         }
-        // A process that is killed tears the batch that it writes; an orderly end tears nothing.
-        let cut = report.cut.as_ref().filter(|_| clean || (self.is_kept && !report.is_torn));
+        // A process that is killed tears the batch that it writes; an orderly end tears nothing. A loss of power may spoil
+        // what was not forced, which is the end of a log that is forced with each batch: were several of its last batches
+        // on their way to the disk at once, this may say too much, and costs no record.
+        let is_unexplained = clean || (self.is_kept && !report.is_torn) || (self.is_forced && report.hides_later);
+        let cut = report.cut.as_ref().filter(|_| is_unexplained);
         let (end, expected) = (report.log_end_offset, self.end_offset);
         match cut {
             Some(cut) => Some(cut.clone()),
@@ -122,6 +125,7 @@ mod tests {
         let whole = RecoveryReport { log_end_offset: 5, ..RecoveryReport::default() };
         let torn = RecoveryReport { cut: Some("torn".to_owned()), is_torn: true, ..whole.clone() };
         let broken = RecoveryReport { is_torn: false, ..torn.clone() };
+        let amid = RecoveryReport { hides_later: true, ..broken.clone() };
         let short = RecoveryReport { log_end_offset: 4, ..whole.clone() };
         for (expected, clean, report, is_damaged) in [
             (kept, false, &whole, false),
@@ -130,8 +134,10 @@ mod tests {
             (kept, false, &broken, true),
             (kept, false, &short, true),
             (lost_power, false, &broken, false),
+            (lost_power, false, &amid, false),
             (lost_power, false, &short, false),
             (forced, false, &broken, false),
+            (forced, false, &amid, true),
             (forced, false, &short, true),
         ] {
             assert_eq!(expected.damage(clean, report).is_some(), is_damaged, "{expected:?}, {clean}, {report:?}");

@@ -262,7 +262,7 @@ mod tests {
             }
         }
         assert!(!only_adds_lines("0\n2\n2 10\n3 20\n", "0\n2\n2 10\n4 20\n"), "a line is replaced");
-        let nine: String = (1..=9).map(|epoch| format!("{epoch} 0\n")).collect();
+        let nine = (1..=9).fold(String::new(), |text, epoch| text + &format!("{epoch} 0\n"));
         let (old, new) = (format!("0\n9\n{nine}"), format!("0\n10\n{nine}10 0\n"));
         assert!(!only_adds_lines(&old, &new), "the lines move");
     }

@@ -46,6 +46,8 @@ pub struct RecoveryReport {
     pub cut: Option<String>,
     /// The cut is all that an interrupted write leaves: an incomplete batch at the very end. Any other is damage.
     pub is_torn: bool,
+    /// A whole batch of later records lies behind the cut.
+    pub hides_later: bool,
     /// What the log lacks of what was expected, in words; nobody was told yet.
     pub damage: Option<String>,
     /// Files beside the batches that were damaged or missing and were made anew, in words.
@@ -167,6 +169,7 @@ impl Recovery<'_> {
             if base != expected_base {
                 report.cut = Some(format!("a segment begins at offset {base} where {expected_base} is next"));
                 report.segments_removed = to_check.len() - at;
+                report.hides_later = to_check[at..].iter().any(|(_, size)| *size > 0);
                 break;
             }
             let file = self.disk.open(&FileKind::Log.path(self.dir, base), OpenMode::ReadWrite)?;
@@ -195,8 +198,10 @@ impl Recovery<'_> {
                 report.bytes_cut += cut;
             }
             let fault = examined.fault.map(|error| (base, examined.good_bytes, error));
-            if let Some((_, position, BatchError::Incomplete { .. })) = &fault {
-                report.is_torn = is_last && !damage::hides_later_batch(&*file, *position, size, expected_base)?;
+            if let Some((_, position, error)) = &fault {
+                let is_followed = to_check[at + 1..].iter().any(|(_, size)| *size > 0);
+                report.hides_later = is_followed || damage::hides_later_batch(&*file, *position, size, expected_base)?;
+                report.is_torn = is_last && matches!(error, BatchError::Incomplete { .. }) && !report.hides_later;
             }
             // Until the next segment turns out to be good, this one is the last.
             if let Some((file, examined, base)) = active.replace((file, examined, base)) {

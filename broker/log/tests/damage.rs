@@ -147,3 +147,16 @@ fn without_an_expectation_nothing_is_damaged() {
         assert_eq!(report.damage, None, "{harm:?}: nothing was marked");
     }
 }
+
+#[test]
+fn a_log_that_is_forced_with_each_batch_shows_damage_also_after_a_loss_of_power() {
+    for harm in [Harm::Flipped, Harm::Lengthened, Harm::Hole] {
+        for is_forced in [true, false] {
+            let disk = harmed(harm);
+            let expected = ExpectedLog { was_there: true, end_offset: 0, is_kept: false, is_forced };
+            let (_, report) = open(&disk, LogOptions { expected: Some(expected), ..expecting(0, false) });
+            assert!(report.cut.is_some(), "{harm:?}");
+            assert_eq!(report.damage.is_some(), is_forced, "{harm:?}, forced: {is_forced}");
+        }
+    }
+}

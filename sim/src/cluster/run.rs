@@ -168,6 +168,7 @@ impl Run {
                 self.world.tally.note(Happening::AdminCommand);
                 match what {
                     "reassignment" => self.world.tally.note(Happening::Reassignment),
+                    "settings" => self.world.tally.note(Happening::SettingsAltered),
                     "flip" => self.world.tally.note(Happening::LeadersFlipped),
                     _ => {}
                 }

@@ -47,6 +47,8 @@ pub enum Happening {
     AdminCommand,
     /// Replicas of a partition were moved.
     Reassignment,
+    /// The settings of a topic changed.
+    SettingsAltered,
     /// A machine lost its folder, within the budget.
     FolderEmptied,
     /// A machine lost its folder while no other had all that it had acknowledged.
@@ -83,7 +85,7 @@ pub enum Happening {
 
 impl Happening {
     /// All.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossBeyond,
@@ -104,6 +106,7 @@ impl Happening {
         Self::DiskFull,
         Self::AdminCommand,
         Self::Reassignment,
+        Self::SettingsAltered,
         Self::FolderEmptied,
         Self::FolderEmptiedBeyond,
         Self::LogDamaged,

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use odradek_metadata::{
-    AlterReassignments, Command, CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders,
-    ElectionKind, MorePartitions, NewTopic, Reassignment, Reply, TopicReference, UnregisterBroker,
+    AlterReassignments, AlterSettings, Command, CordonBroker, CreatePartitions, CreateTopics, DeleteTopics,
+    ElectLeaders, ElectionKind, MorePartitions, NewTopic, Reassignment, Reply, ResourceChanges, SettingOperation,
+    SettingsResource, TopicReference, UnregisterBroker,
 };
 use odradek_model::{BrokerId, OFFSETS_TOPIC, TopicId};
 use odradek_replication::ReplicaKey;
@@ -223,6 +224,14 @@ impl Administrator {
                 let command = ElectLeaders { kind: ElectionKind::Preferred, partitions: None };
                 self.ask(brokers, Command::ElectLeaders(command), Asked::Change("elect leaders"), outs);
             }
+            // Every replica is told again what was decided of its partition, which is not new.
+            6 => {
+                let value = self.knowledge.random.between(900_000, 1_000_000).to_string();
+                let changes = vec![("max.message.bytes".to_owned(), SettingOperation::Set(Some(value)))];
+                let resources = vec![ResourceChanges { resource: SettingsResource::Topic(topic), changes }];
+                let command = AlterSettings { resources, validate_only: false };
+                self.ask(brokers, Command::AlterSettings(command), Asked::Change("settings"), outs);
+            }
             _ => {
                 let cancels = self.knowledge.random.per_mille(150);
                 let count = if topic == SOLE { 1 } else { self.plan.replicas as usize };
@@ -335,6 +344,7 @@ fn has_succeeded(reply: &Reply) -> bool {
         Reply::CreatePartitions(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
         Reply::ElectLeaders(outcomes) => outcomes.iter().any(|(_, outcome)| outcome.is_ok()),
         Reply::BrokerState(outcome) => outcome.is_ok(),
+        Reply::AlterSettings(outcomes) => outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
         Reply::AlterReassignments(outcomes) => outcomes.iter().all(Result::is_ok),
         _ => false,
     }
