@@ -46,7 +46,7 @@ pub struct RecoveryReport {
     pub cut: Option<String>,
     /// The cut is all that an interrupted write leaves: an incomplete batch at the very end. Any other is damage.
     pub is_torn: bool,
-    /// A whole batch of later records lies behind the cut.
+    /// A whole batch of later records lies behind the cut. Looked for only if the cut may be torn, or each batch was forced.
     pub hides_later: bool,
     /// What the log lacks of what was expected, in words; nobody was told yet.
     pub damage: Option<String>,
@@ -199,9 +199,14 @@ impl Recovery<'_> {
             }
             let fault = examined.fault.map(|error| (base, examined.good_bytes, error));
             if let Some((_, position, error)) = &fault {
-                let is_followed = to_check[at + 1..].iter().any(|(_, size)| *size > 0);
-                report.hides_later = is_followed || damage::hides_later_batch(&*file, *position, size, expected_base)?;
-                report.is_torn = is_last && matches!(error, BatchError::Incomplete { .. }) && !report.hides_later;
+                let may_be_torn = is_last && matches!(error, BatchError::Incomplete { .. });
+                // Reads what follows, so only where it makes a difference.
+                if may_be_torn || self.expected.is_some_and(|expected| expected.is_forced) {
+                    let is_followed = to_check[at + 1..].iter().any(|(_, size)| *size > 0);
+                    report.hides_later =
+                        is_followed || damage::hides_later_batch(&*file, *position, size, expected_base)?;
+                }
+                report.is_torn = may_be_torn && !report.hides_later;
             }
             // Until the next segment turns out to be good, this one is the last.
             if let Some((file, examined, base)) = active.replace((file, examined, base)) {

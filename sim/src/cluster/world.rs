@@ -440,10 +440,8 @@ impl World {
             // Nobody hears of what it was about to do, but checkers of what it has done.
             self.tally.note(Happening::CrashInACall);
             for out in outs {
-                match out {
-                    Out::Shown(Shown::LogStartRaised { key, start, left }) => self.log_start_raised(key, start, left),
-                    Out::Shown(Shown::DamageTold(keys)) => self.damage_told(id, &keys),
-                    _ => {}
+                if let Out::Shown(shown) = out {
+                    self.note_done(id, &shown);
                 }
             }
             self.ended_badly(id, "its disk crashed");
@@ -495,15 +493,22 @@ impl World {
                         self.tell_changes(&before);
                     }
                 }
-                match &shown {
-                    Shown::LogStartRaised { key, start, left } => self.log_start_raised(*key, *start, *left),
-                    Shown::Recovered { opened, damaged } => self.logs_recovered(id, opened, damaged),
-                    Shown::DamageTold(keys) => self.damage_told(id, keys),
-                    _ => {}
+                if let Shown::Recovered { opened, damaged } = &shown {
+                    self.logs_recovered(id, opened, damaged);
                 }
+                self.note_done(id, &shown);
                 let outcome = self.oracle.shown(id, boot, &shown);
                 self.check(outcome);
             }
+        }
+    }
+
+    /// What stands on the disk by now, whether or not the process lived to say so.
+    fn note_done(&mut self, id: usize, shown: &Shown) {
+        match shown {
+            Shown::LogStartRaised { key, start, left } => self.log_start_raised(*key, *start, *left),
+            Shown::DamageTold(keys) => self.damage_told(id, keys),
+            _ => {}
         }
     }
 

@@ -309,8 +309,8 @@ fn one_broker_leads_at_once_and_after_a_restart_its_earlier_process_is_over() {
     assert!(cluster.node(0).image().topics().all(|topic| topic.partitions[0].leader == Some(BrokerId(0))));
 }
 
-#[test]
-fn three_brokers_have_one_controller_and_another_soon_after_its_death() {
+/// Three registered brokers, all voters, and which of them is the controller.
+fn three_voters() -> (Cluster, i32) {
     let mut cluster = Cluster::new(3);
     let leader = cluster.until_led();
     for id in 0..3 {
@@ -318,6 +318,12 @@ fn three_brokers_have_one_controller_and_another_soon_after_its_death() {
         assert!(!cluster.beat(leader, id, epoch).unwrap().1.unwrap().fenced);
     }
     cluster.until("three voters", |cluster| cluster.node(leader).member().voters.len() == 3);
+    (cluster, leader)
+}
+
+#[test]
+fn three_brokers_have_one_controller_and_another_soon_after_its_death() {
+    let (mut cluster, leader) = three_voters();
     let other = (0..3).find(|id| *id != leader).unwrap();
     let refused = cluster.decide(other, topic("t")).unwrap_err();
     let expected = ControllerUnavailable::NotController { controller: Some(BrokerId(leader)), epoch: 1 };
@@ -342,13 +348,7 @@ fn three_brokers_have_one_controller_and_another_soon_after_its_death() {
 
 #[test]
 fn a_broker_with_an_emptied_folder_is_a_voter_again_soon_after_it_is_registered() {
-    let mut cluster = Cluster::new(3);
-    let leader = cluster.until_led();
-    for id in 0..3 {
-        let epoch = cluster.register(leader, id);
-        assert!(!cluster.beat(leader, id, epoch).unwrap().1.unwrap().fenced);
-    }
-    cluster.until("three voters", |cluster| cluster.node(leader).member().voters.len() == 3);
+    let (mut cluster, leader) = three_voters();
     let wiped = (0..3).find(|id| *id != leader).unwrap();
     cluster.kill(wiped);
     cluster.until("the dead broker to be fenced", |cluster| {
